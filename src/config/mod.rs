@@ -1,0 +1,1 @@
+//! Configuration: raw, then environment substitution, then checked.

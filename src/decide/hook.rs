@@ -1,0 +1,95 @@
+//! Hooks as the core sees them: which, with what facts, and how they ended. `process::hooks` runs them.
+
+use super::time::{At, Span};
+use super::types::OpId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    Bootstrap,
+    PreStart,
+    Replicate,
+    Promote,
+    Demote,
+    Sync,
+    Position,
+    Health,
+}
+
+impl Hook {
+    pub const ALL: [Hook; 8] = [
+        Hook::Bootstrap,
+        Hook::PreStart,
+        Hook::Replicate,
+        Hook::Promote,
+        Hook::Demote,
+        Hook::Sync,
+        Hook::Position,
+        Hook::Health,
+    ];
+
+    /// The file name in the hooks directory, and `LICTOR_HOOK`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Bootstrap => "bootstrap",
+            Hook::PreStart => "pre-start",
+            Hook::Replicate => "replicate",
+            Hook::Promote => "promote",
+            Hook::Demote => "demote",
+            Hook::Sync => "sync",
+            Hook::Position => "position",
+            Hook::Health => "health",
+        }
+    }
+
+    /// `position` answers with the last line of its stdout.
+    pub fn answers(self) -> bool {
+        matches!(self, Hook::Position)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One run of a hook.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HookCall {
+    pub id: OpId,
+    pub hook: Hook,
+    /// `LICTOR_*` facts beyond those the runner knows; also the JSON on stdin. Never a secret.
+    pub facts: BTreeMap<String, String>,
+    /// The tree is killed when this has passed since the start.
+    pub timeout: Span,
+    /// Not started after this; also killed at it.
+    pub valid_until: Option<At>,
+    pub attempt: u32,
+}
+
+/// How a hook ended. Its tree is gone in every case.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum HookEnd {
+    /// Exit 0; the last line of stdout where the hook answers.
+    Done {
+        answer: Option<String>,
+    },
+    /// Any other exit code: 75 again, 3 and 4 as the hook's contract says, else failed.
+    Exit {
+        code: i32,
+    },
+    Signal {
+        signal: i32,
+    },
+    Timeout,
+    /// Interrupted by us: a fence, a demotion, or its time to be valid was over.
+    Cancelled,
+    /// It could not be started.
+    NotStarted {
+        why: String,
+    },
+}

@@ -1,0 +1,94 @@
+//! The keys of one cluster under `lictor/<cluster>/`: `[a-z0-9/_-]` only (newer Consul refuses more).
+
+use super::types::{ClusterName, NodeName};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// A full KV key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(pub Arc<str>);
+
+impl Key {
+    pub fn new(text: &str) -> Key {
+        Key(Arc::from(text))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Builds the keys of one cluster.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Keys {
+    base: Arc<str>,
+}
+
+impl Keys {
+    pub fn new(cluster: &ClusterName) -> Keys {
+        Keys { base: Arc::from(format!("lictor/{cluster}")) }
+    }
+
+    fn at(&self, rest: &str) -> Key {
+        Key::new(&format!("{}/{rest}", self.base))
+    }
+
+    /// The lock, watched alone.
+    pub fn leader(&self) -> Key {
+        self.at("leader")
+    }
+
+    /// The one watched prefix.
+    pub fn state(&self) -> Key {
+        self.at("state/")
+    }
+
+    pub fn term(&self) -> Key {
+        self.at("state/term")
+    }
+
+    pub fn sync(&self) -> Key {
+        self.at("state/sync")
+    }
+
+    pub fn cluster(&self) -> Key {
+        self.at("state/cluster")
+    }
+
+    pub fn config(&self) -> Key {
+        self.at("state/config")
+    }
+
+    pub fn members(&self) -> Key {
+        self.at("state/members/")
+    }
+
+    pub fn member(&self, node: &NodeName) -> Key {
+        self.at(&format!("state/members/{node}"))
+    }
+
+    pub fn requests(&self) -> Key {
+        self.at("state/requests/")
+    }
+
+    pub fn request(&self, id: &str) -> Key {
+        self.at(&format!("state/requests/{id}"))
+    }
+
+    /// The answer to a request; `-result`, for keys carry no dots.
+    pub fn request_result(&self, id: &str) -> Key {
+        self.at(&format!("state/requests/{id}-result"))
+    }
+
+    pub fn secret(&self, name: &str) -> Key {
+        self.at(&format!("secrets/{name}"))
+    }
+}

@@ -1,0 +1,182 @@
+//! Leadership: the lock, its proofs, the list of those who may take it, and the sync set. Pure, and runs alone.
+//!
+//! `Lead` knows nothing of applications or hooks: it says until when this node may act as leader ([`Leadership`]); what the
+//! application may do is `life`'s business.
+
+use super::call::{Answer, Call, Entry, StoreError};
+use super::reason::Reason;
+use super::records::{Follows, LeaderValue, SyncValue, TermValue};
+use super::time::{At, Span};
+use super::types::{ClusterId, Epoch, Identity, Index, Member, NodeName, OpId, RunId};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SyncMode {
+    Off,
+    /// The leader may shrink the members down to none.
+    On,
+    /// Never below this many acknowledgements: writes wait.
+    Strict(u32),
+}
+
+/// What `Lead` must know of the configuration.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LeadConfig {
+    pub lease: Span,
+    pub lease_max: Span,
+    pub request_timeout: Span,
+    pub sync: SyncMode,
+    /// How long one rank waits before it tries.
+    pub rank_step: Span,
+    pub peer: String,
+    pub app: String,
+}
+
+/// What the disk holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Disk {
+    Empty,
+    /// Data of this cluster (or of a cluster whose `state/cluster` is not there).
+    Data,
+    /// Data of another cluster: never a candidate.
+    Foreign,
+}
+
+/// What `life` says of this node's fitness; sent again whenever it changes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Standing {
+    pub disk: Disk,
+    /// The term whose primary `replicate` last succeeded for.
+    pub follows: Option<Follows>,
+    /// Enough members report, and none of them has data (`bootstrap_expect`).
+    pub may_bootstrap: bool,
+    /// Something bars this node from taking: `no_failover`, a hold-down, an application that is down, leaving.
+    pub barred: Option<Reason>,
+}
+
+/// Where a node's data stands, from `position`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Standpoint {
+    pub order: u64,
+    pub priority: u32,
+    pub frozen: bool,
+}
+
+/// How an observation came.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Seen {
+    /// An ordinary read, or a blocking query that returned with a change or at the end of its wait.
+    Read,
+    /// A blocking query returned before its wait was over with an unchanged or lower index: a restore, perhaps.
+    Early,
+}
+
+/// Inputs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LeadIn {
+    Tick,
+    /// `leader` was read; `None`: absent.
+    Leader {
+        entry: Option<Entry>,
+        seen: Seen,
+    },
+    /// `state/` was read: its term, its sync set and whether `state/cluster` exists.
+    State {
+        term: Option<Entry>,
+        sync: Option<Entry>,
+        cluster: bool,
+        seen: Seen,
+    },
+    Reply {
+        op: OpId,
+        result: Result<Answer, StoreError>,
+    },
+    Standing(Standing),
+    /// The answers to a survey; whoever did not answer is missing. The own answer is among them.
+    Surveyed {
+        id: OpId,
+        answers: BTreeMap<NodeName, Standpoint>,
+    },
+    FloorDurable(Epoch),
+    /// A planned demotion begins, or the application died: the term closes, no renewal is sent any more.
+    Demote {
+        why: Reason,
+    },
+    /// Nothing of the former role writes any more: the demote hook is done, or the whole tree is gone.
+    Fenced,
+    /// After `Fenced`: release clean.
+    Release {
+        to: Option<NodeName>,
+    },
+    /// After `Fenced`: the successor did not catch up, take again under a new epoch.
+    TakeAgain,
+    /// Leader only: the members whose `replicate` for this term succeeded and whose floor is durable.
+    Admit(Member),
+    /// Leader only: the member did not answer for long enough.
+    Expel(Member),
+    /// Leader only: replicas that follow this term now and can acknowledge; what the sync set should become.
+    SyncReady(BTreeSet<NodeName>),
+    /// The `sync` hook ended: it is in force or it is not.
+    SyncHooked {
+        id: OpId,
+        ok: bool,
+    },
+    /// Leader only, first bootstrap: the hook succeeded; write `state/cluster` and `secrets/peer`.
+    WriteCluster {
+        id: ClusterId,
+        secret: Vec<u8>,
+    },
+    Config(LeadConfig),
+}
+
+/// Effects.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LeadOut {
+    /// `valid_until`: not to be sent after this; the driver drops it then and answers `NotSent`.
+    Call {
+        op: OpId,
+        call: Call,
+        valid_until: Option<At>,
+    },
+    /// Ask these (and the own application) for their positions, frozen or not.
+    Survey {
+        id: OpId,
+        nodes: BTreeSet<NodeName>,
+        freeze: bool,
+        epoch: Epoch,
+        run: RunId,
+    },
+    PersistFloor(Epoch),
+    /// Run the `sync` hook with these acknowledgers.
+    SyncHook {
+        id: OpId,
+        members: BTreeSet<NodeName>,
+        acks: u32,
+    },
+    /// `state/cluster` is written.
+    ClusterWritten,
+    /// A decision, for the log and for `status`.
+    Decided(Reason),
+}
+
+/// What this node holds of the lock, for `life` to derive the role from.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Leadership {
+    Follower,
+    /// An acquisition is open: not a leader, and not to be told otherwise.
+    Taking,
+    /// May act as leader while now < deadline.
+    Open {
+        epoch: Epoch,
+        deadline: At,
+        /// Nothing may become writable before this (first bootstrap).
+        promote_from: At,
+        /// Same node and run as the term before, which was open until now: the application stays as it is, no hook runs.
+        retaken: bool,
+    },
+    /// Over for good; the lock is given back once fenced.
+    Closed {
+        epoch: Epoch,
+        fenced: bool,
+    },
+}

@@ -1,0 +1,1 @@
+//! A node's life: role, states, order of hooks.

@@ -1,0 +1,64 @@
+//! What nodes say to each other directly. `http::peer` authenticates and carries it.
+
+use super::time::Span;
+use super::types::{Epoch, NodeName, RunId};
+use serde::{Deserialize, Serialize};
+
+/// A question to another node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase")]
+pub enum Ask {
+    Ping,
+    /// With `freeze` the application first stops receiving, so that the answer is final for the term `(epoch, run)`.
+    Position {
+        freeze: bool,
+        epoch: Epoch,
+        run: RunId,
+    },
+}
+
+/// A node's answer.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "lowercase")]
+pub enum Told {
+    Pong {
+        epoch: Epoch,
+        state: String,
+    },
+    Position {
+        order: u64,
+        text: String,
+        lag_seconds: Option<f64>,
+        priority: u32,
+        frozen: bool,
+    },
+    /// The peer understood and declined, with its reason.
+    Refused {
+        reason: String,
+    },
+}
+
+/// A question to be sent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerCall {
+    pub to: NodeName,
+    /// The run of the receiver, as its member record says: a former process must not answer for it.
+    pub run: RunId,
+    /// `ip:port`.
+    pub addr: String,
+    pub ask: Ask,
+    pub timeout: Span,
+}
+
+/// Why a peer gave no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum PeerError {
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    #[error("no answer within {0}")]
+    Timeout(Span),
+    #[error("not authenticated: {0}")]
+    Unauthenticated(String),
+    #[error("bad answer: {0}")]
+    Bad(String),
+}

@@ -1,0 +1,125 @@
+//! The values of the cluster's keys: JSON with `"v":1`; fields this version doesn't know are kept and ignored.
+
+use super::time::Span;
+use super::types::{ClusterId, DiskId, Epoch, Member, NodeName, RunId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Fields of a newer version, kept when the record is written again.
+pub type Extra = BTreeMap<String, serde_json::Value>;
+
+/// What a leader says of its lock.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LockState {
+    Held,
+    /// The application was demoted or its whole tree is gone: a successor need not wait.
+    Clean,
+}
+
+/// `leader`: the lock's value.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct LeaderValue {
+    pub v: u32,
+    pub epoch: Epoch,
+    pub node: NodeName,
+    pub run: RunId,
+    pub lease_ms: Span,
+    /// Grows by one an attempt, never reused in a term.
+    pub n: u64,
+    pub state: LockState,
+    /// `ip:port` of the peer interface.
+    pub peer: String,
+    /// `ip:port` of the application.
+    pub app: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<NodeName>,
+}
+
+/// `state/term`: written by every acquisition and every change of the list.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct TermValue {
+    pub v: u32,
+    pub epoch: Epoch,
+    pub node: NodeName,
+    pub run: RunId,
+    pub eligible: BTreeSet<Member>,
+}
+
+/// `state/sync`: who can be promoted without loss.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct SyncValue {
+    pub v: u32,
+    pub epoch: Epoch,
+    /// Names the leader too; *others* are these without the leader of the term being replaced.
+    pub members: BTreeSet<NodeName>,
+    /// A commit is acknowledged by at least so many of the others.
+    pub acks: u32,
+}
+
+/// `state/cluster`: written once, together with `secrets/peer`, after the bootstrap hook succeeded.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct ClusterValue {
+    pub v: u32,
+    pub id: ClusterId,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Roles {
+    #[serde(default)]
+    pub performs: Vec<String>,
+    #[serde(default)]
+    pub requires: Vec<String>,
+    #[serde(default)]
+    pub bootstrap_needs: Vec<String>,
+}
+
+/// `state/members/<node>`: what a node says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberValue {
+    pub v: u32,
+    pub node: NodeName,
+    pub run: RunId,
+    pub disk: DiskId,
+    /// The cluster its data belongs to; none while the disk is empty.
+    pub cluster: Option<ClusterId>,
+    pub roles: Roles,
+    /// `ip:port` of the peer interface.
+    pub peer: String,
+    /// `ip:port` of the application.
+    pub app: String,
+    pub zone: String,
+    pub host: String,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    pub priority: u32,
+    pub no_failover: bool,
+    /// The node's state as `status` shows it.
+    pub state: String,
+    /// The highest epoch that is durable on its volume.
+    pub floor: Epoch,
+    /// The term whose primary its `replicate` last succeeded for.
+    pub follows: Option<Follows>,
+    pub version: String,
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The term a node's `replicate` succeeded for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Follows {
+    pub epoch: Epoch,
+    pub node: NodeName,
+    pub run: RunId,
+}
+
+/// A record's bytes. Serialization of our own types can't fail: string keys, no maps with other keys.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("our records have string keys only")
+}
+
+/// Reads a record; `None` for garbage, which is never taken for absence by the caller.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}

@@ -1,0 +1,1 @@
+//! The data ring: hashing now; placement, plans and migration later.

@@ -1,0 +1,1 @@
+//! One task, one biased select: inputs, step, effects. Owns the only clock.

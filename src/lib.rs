@@ -1,0 +1,11 @@
+//! lictor: an autopilot sidecar for stateful containers, on Consul.
+
+pub mod cli;
+pub mod config;
+pub mod consul;
+pub mod decide;
+pub mod driver;
+pub mod http;
+pub mod process;
+pub mod store;
+pub mod telemetry;

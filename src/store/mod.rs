@@ -1,0 +1,1 @@
+//! The store trait; its verbs are Consul's.
