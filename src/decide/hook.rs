@@ -58,7 +58,7 @@ impl fmt::Display for Hook {
 }
 
 /// One run of a hook.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct HookCall {
     pub id: OpId,
     pub hook: Hook,
@@ -72,7 +72,7 @@ pub struct HookCall {
 }
 
 /// How a hook ended. Its tree is gone in every case.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum HookEnd {
     /// Exit 0; the last line of stdout where the hook answers.
     Done {

@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod hook;
+pub mod io;
 pub mod keys;
 pub mod lead;
 pub mod life;

@@ -5,7 +5,7 @@ use super::types::{Epoch, NodeName, RunId};
 use serde::{Deserialize, Serialize};
 
 /// A question to another node.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase")]
 pub enum Ask {
     Ping,
@@ -39,7 +39,7 @@ pub enum Told {
 }
 
 /// A question to be sent.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct PeerCall {
     pub to: NodeName,
     /// The run of the receiver, as its member record says: a former process must not answer for it.
@@ -51,7 +51,7 @@ pub struct PeerCall {
 }
 
 /// Why a peer gave no answer.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum PeerError {
     #[error("unreachable: {0}")]
     Unreachable(String),

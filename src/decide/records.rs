@@ -56,6 +56,9 @@ pub struct SyncValue {
     pub members: BTreeSet<NodeName>,
     /// A commit is acknowledged by at least so many of the others.
     pub acks: u32,
+    /// May acknowledge already, and are not counted yet: they are asked to connect as acknowledging replicas.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub joining: BTreeSet<NodeName>,
 }
 
 /// `state/cluster`: written once, together with `secrets/peer`, after the bootstrap hook succeeded.
@@ -122,4 +125,39 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// Reads a record; `None` for garbage, which is never taken for absence by the caller.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
+}
+
+/// `state/requests/<id>`: what an operator asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RequestValue {
+    pub v: u32,
+    pub verb: String,
+    #[serde(default)]
+    pub to: Option<NodeName>,
+    pub by: String,
+    /// The epoch the asker saw; a request for an older term is refused.
+    pub epoch: Epoch,
+    /// Unix time in milliseconds after which nobody carries it out.
+    pub expires: u64,
+}
+
+/// `state/requests/<id>-result`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ResultValue {
+    pub v: u32,
+    pub status: RequestStatus,
+    pub by: NodeName,
+    pub epoch: Epoch,
+    #[serde(default)]
+    pub to: Option<NodeName>,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequestStatus {
+    Started,
+    Done,
+    Refused,
+    Failed,
 }

@@ -1,1 +1,379 @@
-//! A node's life: role, states, order of hooks.
+//! A node's life: what is on its disk, what its application may do, and which hook comes next.
+//!
+//! `Node` is the whole core of one process: it feeds [`Lead`] and derives the role from what `Lead` holds. It is
+//! level-triggered: every input only changes what is known, then `drive` compares what is with what should be.
+//!
+//! Invariant: nothing of this node is writable unless `Lead` is open and the guard has acknowledged its deadline.
+//! It must not: touch the outside, read a clock, or decide who leads.
+
+pub mod bootstrap;
+pub mod crash;
+pub mod drive;
+pub mod facts;
+pub mod follow;
+pub mod hooks;
+pub mod members;
+pub mod peers;
+pub mod register;
+pub mod requests;
+pub mod role;
+pub mod settings;
+pub mod state;
+pub mod status;
+pub mod sync;
+
+use super::call::{Answer, Call, StoreError};
+use super::io::{Effect, Input, Now, Outbox};
+use super::keys::Keys;
+use super::lead::{Lead, LeadIn, LeadOut, Leadership};
+use super::reason::Reason;
+use super::records::{ClusterValue, Follows, MemberValue, RequestValue, ResultValue, decode};
+use super::time::{At, Span};
+use super::types::{ClusterId, ClusterName, Epoch, Identity, NodeName, OpId};
+pub use settings::{OnCrash, Settings, Timeouts};
+pub use state::{After, Bootstrap, Demotion, Side, State};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The last decisions kept for `status`.
+const REASONS_KEPT: usize = 20;
+/// Transitions one step may make; the longest legal chain is 4 (demoted, released, taken again, followed).
+const TRANSITIONS_MAX: usize = 8;
+
+/// What the process found at its start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Boot {
+    pub identity: Identity,
+    pub cluster_name: ClusterName,
+    /// The highest epoch that is durable on the volume.
+    pub floor: Epoch,
+    /// The cluster the data belongs to, as the volume says.
+    pub cluster: Option<ClusterId>,
+    /// The application's directory is not empty.
+    pub data: bool,
+    /// A bootstrap was under way when the last process ended.
+    pub marker: bool,
+    /// Random, for the case that this node creates the cluster.
+    pub fresh_id: ClusterId,
+    pub fresh_secret: Vec<u8>,
+}
+
+/// What the volume holds now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Disk {
+    pub data: bool,
+    pub cluster: Option<ClusterId>,
+    pub marker: bool,
+    pub floor: Epoch,
+}
+
+/// Whose answer a store call brings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    Lead(OpId),
+    Record(Box<MemberValue>),
+    RequestWritten { action: OpId, request_id: String },
+    Result { request_id: String },
+    Register,
+    Known,
+    Check { passing: bool },
+    Ignored,
+}
+
+/// The core of one process.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(crate) boot: Boot,
+    pub(crate) keys: Keys,
+    pub(crate) set: Settings,
+    pub(crate) lead: Lead,
+    pub(crate) counter: u64,
+    pub(crate) calls: BTreeMap<OpId, Owner>,
+    pub(crate) state: State,
+    pub(crate) since: At,
+    pub(crate) disk: Disk,
+    pub(crate) seen_leader: bool,
+    pub(crate) seen_state: bool,
+    pub(crate) app: Option<u32>,
+    pub(crate) health: hooks::Health,
+    pub(crate) sides: BTreeMap<OpId, Side>,
+    pub(crate) follow: follow::Follow,
+    pub(crate) cluster: Option<ClusterValue>,
+    pub(crate) members: BTreeMap<NodeName, MemberValue>,
+    pub(crate) requests: BTreeMap<String, RequestValue>,
+    pub(crate) results: BTreeMap<String, ResultValue>,
+    pub(crate) peers: peers::Peers,
+    pub(crate) crashes: crash::Crashes,
+    pub(crate) record: members::Record,
+    pub(crate) service: register::Service,
+    pub(crate) sync: sync::SyncWork,
+    /// What the guard was last told: application and deadline.
+    pub(crate) armed: Option<(u32, At)>,
+    pub(crate) last_deadline: At,
+    pub(crate) wrote_cluster: bool,
+    pub(crate) stop: bool,
+    pub(crate) standing: Option<super::lead::Standing>,
+    pub(crate) reasons: VecDeque<(u64, Reason)>,
+    pub(crate) now: At,
+    pub(crate) wall: u64,
+}
+
+impl Node {
+    pub fn new(boot: Boot, set: Settings, now: Now) -> Node {
+        let keys = Keys::new(&boot.cluster_name);
+        let lead =
+            Lead::new(boot.identity.clone(), keys.clone(), set.lead.clone(), boot.floor, now.at);
+        let disk = Disk {
+            data: boot.data,
+            cluster: boot.cluster.clone(),
+            marker: boot.marker,
+            floor: boot.floor,
+        };
+        Node {
+            boot,
+            keys,
+            set,
+            lead,
+            counter: 0,
+            calls: BTreeMap::new(),
+            state: State::Init,
+            since: now.at,
+            disk,
+            seen_leader: false,
+            seen_state: false,
+            app: None,
+            health: hooks::Health::default(),
+            sides: BTreeMap::new(),
+            follow: follow::Follow::default(),
+            cluster: None,
+            members: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            results: BTreeMap::new(),
+            peers: peers::Peers::default(),
+            crashes: crash::Crashes::default(),
+            record: members::Record::default(),
+            service: register::Service::default(),
+            sync: sync::SyncWork::default(),
+            armed: None,
+            last_deadline: At(0),
+            wrote_cluster: false,
+            stop: false,
+            standing: None,
+            reasons: VecDeque::new(),
+            now: now.at,
+            wall: now.wall,
+        }
+    }
+
+    /// Takes in one input and says what is to be done.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
+        self.wall = now.wall;
+        self.now = now.at;
+        self.absorb(now.at, input, out);
+        self.tell_lead(now.at, LeadIn::Tick, out);
+        for _ in 0..TRANSITIONS_MAX {
+            self.tell_standing(now.at, out);
+            if !self.drive(now.at, out) {
+                break;
+            }
+        }
+        self.keep_deadline(now.at, out);
+        self.tend_peers(now.at, out);
+        self.tend_sync(now.at, out);
+        self.tend_requests(now.at, out);
+        self.tend_record(now.at, out);
+        self.tend_service(now.at, out);
+        self.tend_health(now.at, out);
+    }
+
+    /// When the next `Tick` is needed.
+    pub fn wake(&self, now: At) -> At {
+        let idle = now + Span::secs(1);
+        [self.lead.wake(), self.life_wake(now), self.peers.wake(), self.health.wake()]
+            .into_iter()
+            .flatten()
+            .fold(idle, At::min)
+    }
+
+    fn life_wake(&self, now: At) -> Option<At> {
+        let state = match &self.state {
+            State::Waiting { until } | State::Pausing { until } => Some(*until),
+            State::Draining { give_up, .. } => Some(*give_up),
+            State::Stopping { kill_at } => Some(*kill_at),
+            _ if self.state.serves() => self.fence_at(),
+            _ => None,
+        };
+        let follow = self.follow.wake();
+        [state, follow].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    fn absorb(&mut self, now: At, input: Input, out: &mut Outbox) {
+        match input {
+            Input::Tick => {}
+            Input::Leader { entry, seen } => {
+                self.seen_leader = true;
+                self.tell_lead(now, LeadIn::Leader { entry, seen }, out);
+            }
+            Input::State { entries, seen } => self.absorb_state(now, entries, seen, out),
+            Input::StoreReply { op, result } => self.absorb_reply(now, op, result, out),
+            Input::HookEnded { id, end } => self.hook_ended(now, id, end, out),
+            Input::AppStarted { pid } => self.app = Some(pid),
+            Input::AppNotStarted { why } => self.app_not_started(now, why, out),
+            Input::AppExited { pid, exit } => self.app_exited(now, pid, exit, out),
+            Input::TreeGone => self.tree_gone(now, out),
+            Input::GuardArmed { pid, kill_at } => self.guard_armed(now, pid, kill_at, out),
+            Input::GuardFired => self.guard_fired(now, out),
+            Input::FloorDurable(epoch) => {
+                self.disk.floor = self.disk.floor.max(epoch);
+                self.tell_lead(now, LeadIn::FloorDurable(epoch), out);
+            }
+            Input::ClusterIdDurable(id) => self.cluster_id_durable(now, id, out),
+            Input::MarkerWritten => self.marker_written(now, out),
+            Input::MarkerRemoved => self.disk.marker = false,
+            Input::Wiped => self.wiped(now, out),
+            Input::VolumeFailed { what } => self.volume_failed(now, what, out),
+            Input::PeerAsked { id, from, from_run: _, ask } => {
+                self.peer_asked(now, id, from, ask, out);
+            }
+            Input::PeerReplied { id, result } => self.peer_replied(now, id, result, out),
+            Input::Action { id, request_id, request } => {
+                self.action(id, request_id, request, out);
+            }
+            Input::Stop => self.begin_stop(now, out),
+        }
+    }
+
+    fn absorb_state(
+        &mut self,
+        now: At,
+        entries: Vec<super::call::Entry>,
+        seen: super::lead::Seen,
+        out: &mut Outbox,
+    ) {
+        self.seen_state = true;
+        self.members.clear();
+        self.requests.clear();
+        self.results.clear();
+        let (mut term, mut sync, mut cluster) = (None, None, None);
+        let members = self.keys.members();
+        let requests = self.keys.requests();
+        for entry in entries {
+            let key = entry.key.as_str();
+            if key == self.keys.term().as_str() {
+                term = Some(entry);
+            } else if key == self.keys.sync().as_str() {
+                sync = Some(entry);
+            } else if key == self.keys.cluster().as_str() {
+                cluster = Some(entry);
+            } else if key.starts_with(members.as_str()) {
+                if let Some(member) = decode::<MemberValue>(&entry.value) {
+                    self.members.insert(member.node.clone(), member);
+                }
+            } else if let Some(id) = key.strip_prefix(requests.as_str()) {
+                self.absorb_request(id.to_owned(), &entry.value);
+            }
+        }
+        let exists = cluster.is_some();
+        if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
+            self.cluster = Some(value);
+        }
+        self.tell_lead(now, LeadIn::State { term, sync, cluster: exists, seen }, out);
+    }
+
+    fn absorb_reply(
+        &mut self,
+        now: At,
+        op: OpId,
+        result: Result<Answer, StoreError>,
+        out: &mut Outbox,
+    ) {
+        match self.calls.remove(&op) {
+            Some(Owner::Lead(lead_op)) => {
+                self.tell_lead(now, LeadIn::Reply { op: lead_op, result }, out);
+            }
+            Some(Owner::Record(value)) => self.record_answered(now, *value, result),
+            Some(Owner::RequestWritten { action, request_id }) => {
+                self.request_written(action, request_id, result, out);
+            }
+            Some(Owner::Result { request_id }) => {
+                self.result_written(now, request_id, result, out);
+            }
+            Some(Owner::Register) => self.service.registered(now, result),
+            Some(Owner::Known) => self.service.known(result),
+            Some(Owner::Check { passing }) => self.service.checked(passing, result),
+            Some(Owner::Ignored) | None => {}
+        }
+    }
+
+    /// Passes an input to `Lead` and carries on what it answers.
+    pub(crate) fn tell_lead(&mut self, now: At, input: LeadIn, out: &mut Outbox) {
+        let mut said = Vec::new();
+        self.lead.step(now, input, &mut said);
+        for effect in said {
+            match effect {
+                LeadOut::Call { op, call, valid_until } => {
+                    let id = self.next_op();
+                    self.calls.insert(id, Owner::Lead(op));
+                    out.push(Effect::Call { op: id, call, valid_until });
+                }
+                LeadOut::Survey { id, nodes, freeze, epoch, run } => {
+                    self.survey(now, peers::Wanted { id, nodes, freeze, epoch, run }, out);
+                }
+                LeadOut::PersistFloor(epoch) => out.push(Effect::PersistFloor(epoch)),
+                LeadOut::SyncHook { id, members, acks } => {
+                    self.sync_wanted(now, id, members, acks, out);
+                }
+                LeadOut::ClusterWritten => self.cluster_written(out),
+                LeadOut::Thaw => self.follow.thaw(),
+                LeadOut::Decided(reason) => self.decided(reason, out),
+            }
+        }
+    }
+
+    pub(crate) fn call(&mut self, owner: Owner, call: Call, out: &mut Outbox) {
+        let op = self.next_op();
+        self.calls.insert(op, owner);
+        out.push(Effect::Call { op, call, valid_until: None });
+    }
+
+    pub(crate) fn next_op(&mut self) -> OpId {
+        OpId::take(&mut self.counter)
+    }
+
+    pub(crate) fn me(&self) -> &NodeName {
+        &self.boot.identity.node
+    }
+
+    pub(crate) fn decided(&mut self, reason: Reason, out: &mut Outbox) {
+        if self.reasons.len() == REASONS_KEPT {
+            self.reasons.pop_front();
+        }
+        self.reasons.push_back((self.wall, reason.clone()));
+        out.push(Effect::Decided(reason));
+    }
+
+    pub(crate) fn to(&mut self, now: At, state: State) {
+        if state.name() != self.state.name() {
+            self.since = now;
+            self.record.transition();
+        }
+        self.state = state;
+    }
+
+    pub(crate) fn leadership(&self) -> Leadership {
+        self.lead.leadership()
+    }
+
+    /// The term this node follows, if another node leads.
+    pub(crate) fn other_leader(&self) -> Option<Follows> {
+        let value = self.lead.leader_value()?;
+        let term = self.lead.term_value()?;
+        let current = value.epoch == term.epoch && value.run == term.run;
+        let other = value.node != *self.me() || value.run != self.boot.identity.run;
+        let held = value.state == super::records::LockState::Held;
+        (current && other && held).then(|| Follows {
+            epoch: value.epoch,
+            node: value.node.clone(),
+            run: value.run.clone(),
+        })
+    }
+}

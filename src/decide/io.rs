@@ -1,0 +1,163 @@
+//! Everything that can change a decision is an [`Input`]; every answer is an [`Effect`].
+//!
+//! The driver turns effects into acts and acts' ends into inputs. An effect that says until when it is valid is checked
+//! again just before it is carried out; a dropped one comes back as the input that its failure would have been.
+
+use super::call::{Answer, Call, Entry, StoreError};
+use super::hook::{HookCall, HookEnd};
+use super::lead::Seen;
+use super::peer::{Ask, PeerCall, PeerError, Told};
+use super::reason::Reason;
+use super::records::RequestValue;
+use super::time::At;
+use super::types::{ClusterId, Epoch, NodeName, OpId, RunId};
+
+/// The time of one step: this node's BOOTTIME, and the wall clock for records that people read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Now {
+    pub at: At,
+    /// Unix time in milliseconds.
+    pub wall: u64,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    /// What a shell would say: the code, or 128 + the signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    Tick,
+    Leader {
+        entry: Option<Entry>,
+        seen: Seen,
+    },
+    /// Everything under `state/`.
+    State {
+        entries: Vec<Entry>,
+        seen: Seen,
+    },
+    StoreReply {
+        op: OpId,
+        result: Result<Answer, StoreError>,
+    },
+    HookEnded {
+        id: OpId,
+        end: HookEnd,
+    },
+    /// The application's process runs (exec succeeded).
+    AppStarted {
+        pid: u32,
+    },
+    AppNotStarted {
+        why: String,
+    },
+    /// Its main process was reaped; others of its tree may still live.
+    AppExited {
+        pid: u32,
+        exit: Exit,
+    },
+    /// After `KillTree`: nothing of the application or of a promote hook is left.
+    TreeGone,
+    /// The guard saw this deadline for this application.
+    GuardArmed {
+        pid: u32,
+        kill_at: At,
+    },
+    /// The guard killed the tree.
+    GuardFired,
+    FloorDurable(Epoch),
+    ClusterIdDurable(ClusterId),
+    MarkerWritten,
+    MarkerRemoved,
+    Wiped,
+    /// Something on the volume failed; what is said.
+    VolumeFailed {
+        what: String,
+    },
+    PeerAsked {
+        id: OpId,
+        from: NodeName,
+        from_run: RunId,
+        ask: Ask,
+    },
+    PeerReplied {
+        id: OpId,
+        result: Result<Told, PeerError>,
+    },
+    /// An operator's action by HTTP: to become a request in KV.
+    Action {
+        id: OpId,
+        request_id: String,
+        request: RequestValue,
+    },
+    /// SIGTERM or SIGINT to lictor.
+    Stop,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Not sent after `valid_until`: then answered `NotSent`.
+    Call {
+        op: OpId,
+        call: Call,
+        valid_until: Option<At>,
+    },
+    RunHook(HookCall),
+    CancelHook {
+        id: OpId,
+    },
+    StartApp,
+    /// Ask the application to end (SIGTERM to its main process).
+    TermApp,
+    /// Kill a running promote hook's tree, then the application's whole tree; answered by `TreeGone`.
+    KillTree,
+    /// Answered by `GuardArmed`.
+    Arm {
+        pid: u32,
+        kill_at: At,
+    },
+    Extend {
+        kill_at: At,
+    },
+    Disarm,
+    PersistFloor(Epoch),
+    PersistClusterId(ClusterId),
+    WriteMarker,
+    RemoveMarker,
+    /// Remove everything in the application's directory.
+    Wipe,
+    PeerCall {
+        id: OpId,
+        call: PeerCall,
+    },
+    PeerAnswer {
+        id: OpId,
+        told: Told,
+    },
+    ActionReply {
+        id: OpId,
+        result: Result<String, Reason>,
+    },
+    /// For the log; `status` shows the last ones.
+    Decided(Reason),
+    Exit {
+        code: i32,
+        why: String,
+    },
+}
+
+/// Where a step puts its effects.
+pub type Outbox = Vec<Effect>;

@@ -1,0 +1,137 @@
+//! How the data directory comes to be: create, clone, rewind; and the marker that says one of them was under way.
+//!
+//! The marker is durable before the hook starts and stays until the data counts: after a clone when the hook is done, after a
+//! creation when `state/cluster` is written. Found at a start it means: wipe and begin again.
+
+use super::facts::with;
+use super::{After, Bootstrap, Node, State};
+use crate::decide::hook::{Hook, HookEnd};
+use crate::decide::io::{Effect, Outbox};
+use crate::decide::lead::LeadIn;
+use crate::decide::reason::Reason;
+use crate::decide::records::ClusterValue;
+use crate::decide::time::At;
+use crate::decide::types::{ClusterId, NodeName};
+
+impl Node {
+    pub(crate) fn begin_bootstrap(&mut self, now: At, kind: Bootstrap, out: &mut Outbox) {
+        self.to(now, State::Bootstrapping { kind, marked: false, hook: None });
+        out.push(Effect::WriteMarker);
+    }
+
+    pub(crate) fn marker_written(&mut self, now: At, out: &mut Outbox) {
+        self.disk.marker = true;
+        let State::Bootstrapping { kind, .. } = self.state else { return };
+        let mut facts = with(self.facts(), "BOOTSTRAP", kind.name());
+        if kind == Bootstrap::Clone {
+            let Some((node, app)) = self.clone_source() else {
+                self.to(now, State::Joining);
+                return;
+            };
+            self.source_facts(&mut facts, &node, &app);
+        }
+        self.disk.data = true;
+        let hook = self.run_hook(Hook::Bootstrap, facts, None, out);
+        self.to(now, State::Bootstrapping { kind, marked: true, hook: Some(hook) });
+    }
+
+    /// From a replica of the current term if there is one, else from the primary.
+    pub(crate) fn clone_source(&self) -> Option<(NodeName, String)> {
+        let leader = self.other_leader()?;
+        let primary = self.members.get(&leader.node)?;
+        if primary.state != "primary" {
+            return None;
+        }
+        let replica = self.members.values().find(|member| {
+            member.node != *self.me()
+                && member.state == "replica"
+                && member.follows.as_ref() == Some(&leader)
+                && self.eligible(member)
+        });
+        let source = replica.unwrap_or(primary);
+        Some((source.node.clone(), source.app.clone()))
+    }
+
+    pub(crate) fn bootstrap_ended(
+        &mut self,
+        now: At,
+        kind: Bootstrap,
+        end: HookEnd,
+        out: &mut Outbox,
+    ) {
+        match (kind, end) {
+            (_, HookEnd::Done { .. }) => {
+                let id = match (kind, &self.cluster) {
+                    (Bootstrap::Create, _) | (_, None) => self.boot.fresh_id.clone(),
+                    (Bootstrap::Clone | Bootstrap::Rewind, Some(cluster)) => cluster.id.clone(),
+                };
+                self.to(now, State::Bootstrapping { kind, marked: true, hook: None });
+                out.push(Effect::PersistClusterId(id));
+            }
+            (Bootstrap::Rewind, end) => {
+                let text = format!("the data can't be rewound ({end:?}): wiped, then cloned");
+                self.decided(Reason::new("bootstrap.wipe", text), out);
+                self.to(now, State::Wiping);
+                out.push(Effect::Wipe);
+            }
+            (Bootstrap::Create | Bootstrap::Clone, end) => {
+                let text = format!("bootstrap={} failed ({end:?}): wiped, then again", kind.name());
+                self.decided(Reason::new("bootstrap.failed", text), out);
+                if kind == Bootstrap::Create {
+                    let why = Reason::new("bootstrap.failed", "the data could not be created");
+                    self.tell_lead(now, LeadIn::Demote { why }, out);
+                }
+                self.crashes.note(now, self.set.restart_window);
+                self.to(now, State::Wiping);
+                out.push(Effect::Wipe);
+            }
+        }
+    }
+
+    pub(crate) fn cluster_id_durable(&mut self, now: At, id: ClusterId, out: &mut Outbox) {
+        self.disk.cluster = Some(id);
+        if let State::Bootstrapping { kind, .. } = self.state {
+            if kind != Bootstrap::Create {
+                out.push(Effect::RemoveMarker);
+            }
+            self.prepare(now, out);
+        }
+    }
+
+    pub(crate) fn wiped(&mut self, now: At, out: &mut Outbox) {
+        self.disk.data = false;
+        self.disk.cluster = None;
+        self.disk.marker = false;
+        self.follow = Default::default();
+        if self.state == State::Wiping {
+            self.decided(Reason::new("disk.wiped", "the application's directory is empty"), out);
+            self.to(now, State::Joining);
+        }
+    }
+
+    /// First bootstrap: after the hook succeeded and before `promote`.
+    pub(crate) fn write_cluster(&mut self, now: At, out: &mut Outbox) {
+        if self.wrote_cluster {
+            return;
+        }
+        self.wrote_cluster = true;
+        let (id, secret) = (self.boot.fresh_id.clone(), self.boot.fresh_secret.clone());
+        self.tell_lead(now, LeadIn::WriteCluster { id, secret }, out);
+    }
+
+    pub(crate) fn cluster_written(&mut self, out: &mut Outbox) {
+        let id = self.boot.fresh_id.clone();
+        self.cluster = Some(ClusterValue { v: 1, id });
+        out.push(Effect::RemoveMarker);
+    }
+
+    pub(crate) fn volume_failed(&mut self, now: At, what: String, out: &mut Outbox) {
+        let reason = Reason::new("volume.failed", format!("the volume failed: {what}"));
+        if self.state.may_write() {
+            self.decided(reason.clone(), out);
+            self.kill(now, After::Fail, out);
+        } else {
+            self.fail(now, reason, out);
+        }
+    }
+}

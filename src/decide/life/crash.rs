@@ -1,0 +1,245 @@
+//! The application's end, wished or not, and what comes after it.
+
+use super::{After, Bootstrap, Node, OnCrash, State};
+use crate::decide::call::Call;
+use crate::decide::hook::Hook;
+use crate::decide::io::{Effect, Exit, Outbox};
+use crate::decide::lead::{LeadIn, Leadership, SyncMode};
+use crate::decide::reason::Reason;
+use crate::decide::time::{At, Span};
+use std::collections::VecDeque;
+
+/// Crashes remembered: the window's limit is smaller, the backoff needs no more.
+const CRASHES_KEPT: usize = 16;
+const BACKOFF_LEAST: Span = Span(200);
+const BACKOFF_MOST: Span = Span::secs(30);
+
+/// When the application (or its bootstrap) failed lately.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Crashes {
+    at: VecDeque<At>,
+}
+
+impl Crashes {
+    pub fn note(&mut self, now: At, window: Span) {
+        self.at.retain(|at| now.since(*at) < window);
+        if self.at.len() == CRASHES_KEPT {
+            self.at.pop_front();
+        }
+        self.at.push_back(now);
+    }
+
+    pub fn within(&self, now: At, window: Span) -> u32 {
+        self.at.iter().filter(|at| now.since(**at) < window).count() as u32
+    }
+
+    /// 0 after the first, then 200 ms doubling up to 30 s.
+    fn backoff(&self) -> Span {
+        match self.at.len() {
+            0 | 1 => Span::ZERO,
+            n => Span((BACKOFF_LEAST.0 << (n - 2).min(10)).min(BACKOFF_MOST.0)),
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn app_exited(&mut self, now: At, pid: u32, exit: Exit, out: &mut Outbox) {
+        if self.app != Some(pid) {
+            return;
+        }
+        self.app = None;
+        self.health.reset();
+        match self.state {
+            State::Killing { .. } => {}
+            State::Stopping { .. } => self.kill(now, After::Exit { code: exit.code() }, out),
+            State::Init
+            | State::Joining
+            | State::Wiping
+            | State::Bootstrapping { .. }
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Stopped
+            | State::Failed { .. } => {}
+            State::Starting { .. }
+            | State::Replica
+            | State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary
+            | State::Demoting { .. }
+            | State::Draining { .. } => self.crashed(now, exit, out),
+        }
+    }
+
+    fn crashed(&mut self, now: At, exit: Exit, out: &mut Outbox) {
+        let text = format!("the application ended with {exit:?} while {}", self.state.name());
+        self.decided(Reason::new("app.crashed", text), out);
+        self.crashes.note(now, self.set.restart_window);
+        if self.stop {
+            self.kill(now, After::Exit { code: exit.code() }, out);
+            return;
+        }
+        let leads = matches!(self.leadership(), Leadership::Open { .. });
+        if leads && !self.restart_in_place(now, out) {
+            let why = Reason::new("app.crashed", "the primary's application died: hand over");
+            self.tell_lead(now, LeadIn::Demote { why }, out);
+            self.kill(now, After::Start { handed_over: true }, out);
+            return;
+        }
+        self.kill(now, After::Start { handed_over: !leads && self.armed.is_some() }, out);
+    }
+
+    /// Whether a leader's application is started again in place, and says why. In sync mode the counted rule must hold
+    /// without asking: the own position alone counts only where the members are this node.
+    fn restart_in_place(&mut self, now: At, out: &mut Outbox) -> bool {
+        let alone = !self.others_may_take();
+        let counted = match self.set.lead.sync {
+            SyncMode::Off => true,
+            SyncMode::On | SyncMode::Strict(_) => self.sync_is_self(),
+        };
+        let crashes = self.crashes.within(now, self.set.restart_window);
+        let wanted = alone || self.set.on_crash == OnCrash::Restart;
+        let may = counted && wanted && crashes <= self.set.restart_max;
+        if may {
+            let text = format!(
+                "restart in place, {crashes} of {} within {}{}",
+                self.set.restart_max,
+                self.set.restart_window,
+                if alone { "; nobody else may take" } else { "" }
+            );
+            self.decided(Reason::new("crash.restart", text), out);
+        }
+        may
+    }
+
+    /// Whether the list and the sync set name another node that could take now.
+    pub(crate) fn others_may_take(&self) -> bool {
+        let others = !self.eligible_others().is_empty();
+        match self.set.lead.sync {
+            SyncMode::Off => others,
+            SyncMode::On | SyncMode::Strict(_) => others && !self.sync_is_self(),
+        }
+    }
+
+    pub(crate) fn sync_is_self(&self) -> bool {
+        self.lead.sync_value().is_some_and(|sync| sync.members.iter().all(|node| node == self.me()))
+    }
+
+    pub(crate) fn app_not_started(&mut self, now: At, why: String, out: &mut Outbox) {
+        self.app = None;
+        self.crashes.note(now, self.set.restart_window);
+        self.decided(Reason::new("app.not-started", why), out);
+        self.kill(now, After::Start { handed_over: false }, out);
+    }
+
+    pub(crate) fn guard_fired(&mut self, now: At, out: &mut Outbox) {
+        let why = Reason::new("guard.fired", "the guard killed the application at its deadline");
+        self.decided(why.clone(), out);
+        self.armed = None;
+        self.tell_lead(now, LeadIn::Demote { why }, out);
+        match self.state {
+            State::Killing { .. } | State::Stopped | State::Failed { .. } => {}
+            _ => self.kill(now, After::Start { handed_over: true }, out),
+        }
+    }
+
+    pub(crate) fn tree_gone(&mut self, now: At, out: &mut Outbox) {
+        let State::Killing { after } = self.state.clone() else { return };
+        self.app = None;
+        self.health.reset();
+        self.disarm(out);
+        self.follow.reset();
+        if matches!(self.leadership(), Leadership::Closed { .. }) {
+            self.give_back(now, out);
+        }
+        match after {
+            After::Exit { code } => self.leave(now, code, out),
+            After::Rewind => self.begin_bootstrap(now, Bootstrap::Rewind, out),
+            After::Fail => {
+                let reason = Reason::new("app.down", "the application stays down");
+                self.fail(now, reason, out);
+            }
+            After::Start { .. } if self.stop => self.leave(now, 0, out),
+            After::Start { handed_over: true } => {
+                self.start_soon(now, out);
+            }
+            After::Start { handed_over: false } => {
+                let backoff = self.crashes.backoff();
+                if backoff == Span::ZERO {
+                    self.prepare(now, out);
+                } else {
+                    self.to(now, State::Pausing { until: now + backoff });
+                }
+            }
+        }
+    }
+
+    /// Every start goes through `pre-start`, so that it refuses writes.
+    pub(crate) fn prepare(&mut self, now: At, out: &mut Outbox) -> bool {
+        let facts = self.facts();
+        let hook = self.run_hook(Hook::PreStart, facts, None, out);
+        self.to(now, State::Preparing { hook: Some(hook) });
+        true
+    }
+
+    pub(crate) fn begin_stop(&mut self, now: At, out: &mut Outbox) {
+        if self.stop {
+            return;
+        }
+        self.stop = true;
+        self.decided(Reason::new("stop", "lictor was asked to stop"), out);
+        match &self.state {
+            State::Primary => self.leave_primary(now, out),
+            State::Bootstrapping { .. }
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Wiping
+            | State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. } => {
+                let why = Reason::new("stop", "lictor was asked to stop");
+                self.tell_lead(now, LeadIn::Demote { why }, out);
+                self.kill(now, After::Exit { code: 0 }, out);
+            }
+            State::Failed { .. } => self.leave(now, 1, out),
+            State::Init
+            | State::Joining
+            | State::Replica
+            | State::Demoting { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Stopping { .. }
+            | State::Stopped => {}
+        }
+    }
+
+    pub(crate) fn stop_app(&mut self, now: At, out: &mut Outbox) {
+        self.cancel_main_hooks(out);
+        self.deregister(out);
+        if self.app.is_none() {
+            self.kill(now, After::Exit { code: 0 }, out);
+            return;
+        }
+        out.push(Effect::TermApp);
+        self.to(now, State::Stopping { kill_at: now + self.set.stop_timeout });
+    }
+
+    fn leave(&mut self, now: At, code: i32, out: &mut Outbox) {
+        if matches!(self.leadership(), Leadership::Closed { fenced: false, .. }) {
+            self.give_back(now, out);
+        }
+        self.deregister(out);
+        self.to(now, State::Stopped);
+        out.push(Effect::Exit { code, why: "the application ended".into() });
+    }
+
+    fn deregister(&mut self, out: &mut Outbox) {
+        if self.service.forget() {
+            let id = self.service_id();
+            self.call(super::Owner::Ignored, Call::Deregister { id }, out);
+        }
+    }
+}

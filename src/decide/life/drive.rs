@@ -1,0 +1,225 @@
+//! The one place where states change because of what is known: `match (state, leadership)`.
+//!
+//! Order matters: a fence comes before everything else; then what the state itself waits for.
+
+use super::{After, Bootstrap, Node, State};
+use crate::decide::io::{Effect, Outbox};
+use crate::decide::lead::{LeadIn, Leadership};
+use crate::decide::reason::Reason;
+use crate::decide::time::{At, Span};
+use crate::decide::types::Epoch;
+
+/// How long past two leases a crashed primary waits for its successor before it starts again anyway.
+const SUCCESSOR_GRACE: Span = Span::secs(1);
+
+impl Node {
+    /// One transition at the most; `true` when something changed.
+    pub(crate) fn drive(&mut self, now: At, out: &mut Outbox) -> bool {
+        if self.fence_if_due(now, out) {
+            return true;
+        }
+        let leadership = self.leadership();
+        match &self.state {
+            State::Init => self.drive_init(now, out),
+            State::Joining => self.drive_joining(now, &leadership, out),
+            State::Bootstrapping { kind: Bootstrap::Create, .. } => {
+                self.drive_creating(now, &leadership, out)
+            }
+            State::Waiting { until } => {
+                let due = now >= *until || self.other_leader().is_some();
+                due && self.prepare(now, out)
+            }
+            State::Pausing { until } => now >= *until && self.prepare(now, out),
+            State::Replica => self.drive_replica(now, &leadership, out),
+            State::Arming { .. } => self.drive_arming(now, &leadership, out),
+            State::Draining { .. } => self.drive_draining(now, out),
+            State::Stopping { kill_at } if now >= *kill_at => {
+                self.kill(now, After::Exit { code: 137 }, out);
+                true
+            }
+            State::Wiping
+            | State::Bootstrapping { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary
+            | State::Demoting { .. }
+            | State::Killing { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Failed { .. } => false,
+        }
+    }
+
+    fn drive_init(&mut self, now: At, out: &mut Outbox) -> bool {
+        if self.stop {
+            self.to(now, State::Stopped);
+            out.push(Effect::Exit { code: 0, why: "stopped before it began".into() });
+            return true;
+        }
+        if !(self.seen_leader && self.seen_state) {
+            return false;
+        }
+        if let (Some(own), Some(theirs)) = (&self.disk.cluster, &self.cluster) {
+            if *own != theirs.id {
+                let text = format!(
+                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; mount the right \
+                     volume, or empty it to join as a new node",
+                    self.boot.cluster_name, theirs.id
+                );
+                self.fail(now, Reason::new("start.foreign", text.clone()), out);
+                out.push(Effect::Exit { code: 3, why: text });
+                return true;
+            }
+        }
+        if self.disk.marker {
+            self.to(now, State::Wiping);
+            out.push(Effect::Wipe);
+            return true;
+        }
+        if !self.disk.data {
+            self.to(now, State::Joining);
+            return true;
+        }
+        if self.disk.cluster.is_none() {
+            let text =
+                "the application's directory holds data of no known cluster; move it away, or \
+                        start with an empty volume"
+                    .to_owned();
+            self.fail(now, Reason::new("start.unknown-data", text.clone()), out);
+            out.push(Effect::Exit { code: 3, why: text });
+            return true;
+        }
+        self.start_soon(now, out)
+    }
+
+    /// A node that led waits for its successor first: how the application must start depends on it.
+    pub(crate) fn start_soon(&mut self, now: At, out: &mut Outbox) -> bool {
+        let led = self.lead.leader_value().is_some_and(|value| value.node == *self.me());
+        if led && self.other_leader().is_none() && self.others_may_take() {
+            let lease = self.set.lead.lease_max;
+            let until = now + lease + lease + SUCCESSOR_GRACE;
+            let reason = Reason::new(
+                "start.wait",
+                format!("this node led; waits {} for a successor", until.since(now)),
+            )
+            .flip("another leader");
+            self.decided(reason, out);
+            self.to(now, State::Waiting { until });
+            return true;
+        }
+        self.prepare(now, out)
+    }
+
+    fn drive_joining(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
+        if self.stop {
+            self.to(now, State::Stopped);
+            out.push(Effect::Exit { code: 0, why: "stopped while joining".into() });
+            return true;
+        }
+        match leadership {
+            Leadership::Open { .. } if self.cluster.is_none() => {
+                self.decided(
+                    Reason::new(
+                        "bootstrap.create",
+                        "no data anywhere and the lock is ours: create",
+                    ),
+                    out,
+                );
+                self.begin_bootstrap(now, Bootstrap::Create, out);
+                true
+            }
+            Leadership::Closed { fenced: false, .. } => self.give_back(now, out),
+            Leadership::Open { .. }
+            | Leadership::Follower
+            | Leadership::Taking
+            | Leadership::Closed { .. } => {
+                if self.cluster.is_some() && self.clone_source().is_some() {
+                    self.begin_bootstrap(now, Bootstrap::Clone, out);
+                    return true;
+                }
+                false
+            }
+        }
+    }
+
+    /// Losing the lock ends a creation: somebody else may create now.
+    fn drive_creating(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
+        match leadership {
+            Leadership::Open { .. } => false,
+            Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => {
+                if let State::Bootstrapping { hook: Some(id), .. } = self.state {
+                    out.push(Effect::CancelHook { id });
+                    return false;
+                }
+                self.to(now, State::Wiping);
+                out.push(Effect::Wipe);
+                true
+            }
+        }
+    }
+
+    fn drive_replica(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
+        match leadership {
+            Leadership::Closed { fenced: false, .. } => return self.give_back(now, out),
+            Leadership::Open { epoch, promote_from, .. } => {
+                if self.stop {
+                    let why = Reason::new("stop", "lictor was asked to stop");
+                    self.tell_lead(now, LeadIn::Demote { why }, out);
+                    return self.give_back(now, out);
+                }
+                return self.toward_primary(now, *epoch, *promote_from, out);
+            }
+            Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => {}
+        }
+        if self.stop {
+            self.stop_app(now, out);
+            return true;
+        }
+        self.tend_follow(now, out);
+        false
+    }
+
+    fn toward_primary(&mut self, now: At, epoch: Epoch, from: At, out: &mut Outbox) -> bool {
+        if self.cluster.is_none() {
+            self.write_cluster(now, out);
+            return false;
+        }
+        if self.main_hook_running() {
+            self.cancel_replicate(out);
+            return false;
+        }
+        if self.disk.floor < epoch || now < from {
+            return false;
+        }
+        let Some(pid) = self.app else { return false };
+        self.to(now, State::Arming { pid });
+        self.arm(now, pid, out);
+        true
+    }
+
+    fn drive_arming(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
+        match leadership {
+            Leadership::Open { .. } => false,
+            Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => {
+                self.disarm(out);
+                self.to(now, State::Replica);
+                true
+            }
+        }
+    }
+
+    /// Nothing of this node writes: the term that is over may be given back.
+    pub(crate) fn give_back(&mut self, now: At, out: &mut Outbox) -> bool {
+        self.disarm(out);
+        self.tell_lead(now, LeadIn::Fenced, out);
+        self.tell_lead(now, LeadIn::Release { to: None }, out);
+        true
+    }
+
+    pub(crate) fn fail(&mut self, now: At, reason: Reason, out: &mut Outbox) {
+        self.decided(reason.clone(), out);
+        self.to(now, State::Failed { reason });
+    }
+}

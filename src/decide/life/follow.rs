@@ -1,0 +1,127 @@
+//! Following the primary: which term `replicate` last succeeded for, and when it runs again.
+
+use super::facts::with;
+use super::{After, Node, Side};
+use crate::decide::hook::HookEnd;
+use crate::decide::io::Outbox;
+use crate::decide::reason::Reason;
+use crate::decide::records::Follows;
+use crate::decide::time::{At, Span};
+
+const RETRY_LEAST: Span = Span(300);
+const RETRY_MOST: Span = Span::secs(5);
+/// A freeze outlives its attempt by nothing: without a new leader `replicate` runs again after this.
+const FREEZE_MOST: Span = Span::secs(3);
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Follow {
+    /// What `replicate` succeeded for.
+    pub done: Option<Follows>,
+    /// It ran as a replica that acknowledges.
+    acknowledges: bool,
+    running: Option<(Follows, bool)>,
+    attempt: u32,
+    retry: Option<At>,
+    /// Receiving was stopped for an answer that must be final.
+    pub frozen: Option<At>,
+}
+
+impl Follow {
+    pub fn reset(&mut self) {
+        *self = Follow::default();
+    }
+
+    /// Receiving must begin again, even under the same term.
+    pub fn thaw(&mut self) {
+        if self.frozen.take().is_some() {
+            self.done = None;
+            self.retry = None;
+        }
+    }
+
+    pub fn wake(&self) -> Option<At> {
+        [self.retry, self.frozen].into_iter().flatten().min()
+    }
+}
+
+impl Node {
+    pub(crate) fn freeze(&mut self, now: At) {
+        self.follow.frozen = Some(now + FREEZE_MOST);
+    }
+
+    /// Whether the sync set asks this node to acknowledge.
+    pub(crate) fn is_asked_to_acknowledge(&self) -> bool {
+        let Some(sync) = self.lead.sync_value() else { return false };
+        let term = self.lead.term_value().map(|term| term.epoch);
+        Some(sync.epoch) == term
+            && (sync.members.contains(self.me()) || sync.joining.contains(self.me()))
+    }
+
+    /// Runs `replicate` when the leader, its term or this node's part in the sync set changed.
+    pub(crate) fn tend_follow(&mut self, now: At, out: &mut Outbox) {
+        let Some(leader) = self.other_leader() else {
+            if self.follow.frozen.is_some_and(|until| now >= until) {
+                self.follow.frozen = Some(now + FREEZE_MOST);
+            }
+            return;
+        };
+        if self.follow.frozen.is_some_and(|until| now >= until) {
+            self.follow.thaw();
+        }
+        let newer = self.follow.done.as_ref().is_none_or(|done| *done != leader);
+        if self.follow.frozen.is_some() && !newer {
+            return;
+        }
+        let acknowledges = self.is_asked_to_acknowledge();
+        if !newer && self.follow.acknowledges == acknowledges {
+            return;
+        }
+        if let Some((term, _)) = &self.follow.running {
+            if *term != leader {
+                self.cancel_replicate(out);
+            }
+            return;
+        }
+        if self.follow.retry.is_some_and(|at| now < at) || self.main_hook_running() {
+            return;
+        }
+        self.follow.attempt += 1;
+        self.follow.frozen = None;
+        self.follow.running = Some((leader, acknowledges));
+        let flag = if acknowledges { "1" } else { "0" };
+        let facts = with(self.facts(), "SYNC_SELF", flag);
+        let facts = with(facts, "ATTEMPT", self.follow.attempt);
+        self.run_side(Side::Replicate, facts, out);
+    }
+
+    pub(crate) fn replicate_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {
+        let Some((term, acknowledges)) = self.follow.running.take() else { return };
+        match end {
+            HookEnd::Done { .. } => {
+                let text = format!("follows {} (epoch {})", term.node, term.epoch);
+                self.decided(Reason::new("follow.done", text), out);
+                self.follow.done = Some(term);
+                self.follow.acknowledges = acknowledges;
+                self.follow.attempt = 0;
+                self.follow.retry = None;
+                self.record.transition();
+            }
+            HookEnd::Exit { code: 3 } => {
+                let text = format!("the data diverged from {} (epoch {})", term.node, term.epoch);
+                self.decided(Reason::new("follow.diverged", text), out);
+                self.kill(now, After::Rewind, out);
+            }
+            HookEnd::Cancelled => self.follow.retry = None,
+            HookEnd::Exit { .. }
+            | HookEnd::Signal { .. }
+            | HookEnd::Timeout
+            | HookEnd::NotStarted { .. } => {
+                let shift = self.follow.attempt.saturating_sub(1).min(5);
+                let wait = Span((RETRY_LEAST.0 << shift).min(RETRY_MOST.0));
+                self.follow.retry = Some(now + wait);
+                let text = format!("replicate ended with {end:?}; again in {wait}");
+                self.decided(Reason::new("follow.failed", text), out);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Running hooks and taking in how they ended. One main hook at a time; health and position run beside.
+
+use super::facts::{Facts, with};
+use super::{After, Node, Side, State};
+use crate::decide::hook::{Hook, HookCall, HookEnd};
+use crate::decide::io::{Effect, Outbox};
+use crate::decide::reason::Reason;
+use crate::decide::time::{At, Span};
+use crate::decide::types::OpId;
+
+/// How often a starting application is asked whether it serves.
+const STARTING_STEP: Span = Span(50);
+/// Health failures in a row before the application counts as unhealthy.
+const UNHEALTHY_AFTER: u32 = 2;
+/// A failed `pre-start` is run again after this.
+const PREPARE_AGAIN: Span = Span::secs(1);
+
+/// Whether the application serves, as the `health` hook says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Health {
+    pub ok: bool,
+    failures: u32,
+    next: Option<At>,
+    running: bool,
+}
+
+impl Health {
+    pub fn reset(&mut self) {
+        *self = Health { running: self.running, ..Health::default() };
+    }
+
+    pub fn wake(&self) -> Option<At> {
+        if self.running { None } else { self.next }
+    }
+}
+
+impl Node {
+    pub(crate) fn run_hook(
+        &mut self,
+        hook: Hook,
+        facts: Facts,
+        valid_until: Option<At>,
+        out: &mut Outbox,
+    ) -> OpId {
+        let timeout = self.timeout_of(hook);
+        self.run_hook_for(hook, facts, timeout, valid_until, out)
+    }
+
+    pub(crate) fn run_hook_for(
+        &mut self,
+        hook: Hook,
+        facts: Facts,
+        timeout: Span,
+        valid_until: Option<At>,
+        out: &mut Outbox,
+    ) -> OpId {
+        let id = self.next_op();
+        out.push(Effect::RunHook(HookCall { id, hook, facts, timeout, valid_until, attempt: 1 }));
+        id
+    }
+
+    pub(crate) fn run_side(&mut self, side: Side, facts: Facts, out: &mut Outbox) -> OpId {
+        let id = self.run_hook(side.hook(), facts, None, out);
+        self.sides.insert(id, side);
+        id
+    }
+
+    fn timeout_of(&self, hook: Hook) -> Span {
+        let timeouts = &self.set.timeouts;
+        match hook {
+            Hook::Bootstrap => timeouts.bootstrap,
+            Hook::PreStart => timeouts.pre_start,
+            Hook::Replicate => timeouts.replicate,
+            Hook::Promote => timeouts.promote,
+            // A demotion's time is what the lease has left; its caller says it.
+            Hook::Demote => timeouts.promote,
+            Hook::Sync => timeouts.sync,
+            Hook::Position => timeouts.position,
+            Hook::Health => timeouts.health,
+        }
+    }
+
+    /// Whether a hook runs that must not run beside another one.
+    pub(crate) fn main_hook_running(&self) -> bool {
+        self.sides.values().any(|side| match side {
+            Side::Replicate | Side::Sync { .. } => true,
+            Side::Health
+            | Side::Answer { .. }
+            | Side::Survey { .. }
+            | Side::Final
+            | Side::Barrier => false,
+        })
+    }
+
+    fn cancel_where(&mut self, which: impl Fn(&Side) -> bool, out: &mut Outbox) {
+        for (id, side) in &self.sides {
+            if which(side) {
+                out.push(Effect::CancelHook { id: *id });
+            }
+        }
+    }
+
+    pub(crate) fn cancel_replicate(&mut self, out: &mut Outbox) {
+        self.cancel_where(|side| *side == Side::Replicate, out);
+    }
+
+    /// Demotion and fence interrupt any.
+    pub(crate) fn cancel_main_hooks(&mut self, out: &mut Outbox) {
+        self.cancel_where(|side| matches!(side, Side::Replicate | Side::Sync { .. }), out);
+        match self.state {
+            State::Bootstrapping { hook: Some(id), .. }
+            | State::Preparing { hook: Some(id) }
+            | State::Requiring { hook: id }
+            | State::Promoting { hook: id } => out.push(Effect::CancelHook { id }),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn hook_ended(&mut self, now: At, id: OpId, end: HookEnd, out: &mut Outbox) {
+        if let Some(side) = self.sides.remove(&id) {
+            self.side_ended(now, side, end, out);
+            return;
+        }
+        match self.state.clone() {
+            State::Bootstrapping { kind, hook: Some(hook), .. } if hook == id => {
+                self.bootstrap_ended(now, kind, end, out);
+            }
+            State::Preparing { hook: Some(hook) } if hook == id => self.prepared(now, end, out),
+            State::Requiring { hook } if hook == id => self.required_ended(now, end, out),
+            State::Promoting { hook } if hook == id => self.promote_ended(now, end, out),
+            State::Demoting { hook, demotion } if hook == id => {
+                self.demote_ended(now, demotion, end, out);
+            }
+            // A hook of a state that was left: its end changes nothing.
+            _ => {}
+        }
+    }
+
+    fn side_ended(&mut self, now: At, side: Side, end: HookEnd, out: &mut Outbox) {
+        match side {
+            Side::Health => self.health_ended(now, end, out),
+            Side::Answer { ask, frozen } => self.answer_ended(now, ask, frozen, end, out),
+            Side::Survey { survey } => self.own_survey_ended(now, survey, end, out),
+            Side::Final => self.final_ended(end),
+            Side::Barrier => self.barrier_ended(now, end, out),
+            Side::Sync { lead } => self.sync_ended(now, lead, end, out),
+            Side::Replicate => self.replicate_ended(now, end, out),
+        }
+    }
+
+    fn prepared(&mut self, now: At, end: HookEnd, out: &mut Outbox) {
+        match end {
+            HookEnd::Done { .. } => {
+                self.health.reset();
+                self.to(now, State::Starting { since: now });
+                out.push(Effect::StartApp);
+            }
+            end => {
+                let text = format!("pre-start ended with {end:?}; again in {PREPARE_AGAIN}");
+                self.decided(Reason::new("start.pre-start", text), out);
+                if self.stop {
+                    self.kill(now, After::Exit { code: 1 }, out);
+                } else {
+                    self.to(now, State::Pausing { until: now + PREPARE_AGAIN });
+                }
+            }
+        }
+    }
+
+    fn final_ended(&mut self, end: HookEnd) {
+        let position = super::peers::read_position(&end);
+        if let State::Draining { order, .. } = &mut self.state {
+            *order = position.map(|position| position.order);
+        }
+    }
+
+    pub(crate) fn tend_health(&mut self, now: At, out: &mut Outbox) {
+        let starting = matches!(self.state, State::Starting { .. });
+        let due = self.health.next.is_none_or(|next| now >= next);
+        if self.health.running || !due || self.app.is_none() {
+            return;
+        }
+        if !starting && !self.state.serves() {
+            return;
+        }
+        let step = if starting { STARTING_STEP } else { self.set.health_interval };
+        self.health.running = true;
+        self.health.next = Some(now + step);
+        let facts = self.facts();
+        self.run_side(Side::Health, facts, out);
+    }
+
+    fn health_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {
+        self.health.running = false;
+        if self.app.is_none() {
+            return;
+        }
+        match end {
+            HookEnd::Done { .. } => {
+                self.health.failures = 0;
+                self.health.ok = true;
+                if matches!(self.state, State::Starting { .. }) {
+                    self.follow.reset();
+                    self.to(now, State::Replica);
+                }
+            }
+            HookEnd::Cancelled => {}
+            HookEnd::Exit { .. }
+            | HookEnd::Signal { .. }
+            | HookEnd::Timeout
+            | HookEnd::NotStarted { .. } => {
+                self.health.failures = self.health.failures.saturating_add(1);
+                if self.health.failures == UNHEALTHY_AFTER && self.health.ok {
+                    self.health.ok = false;
+                    let text = format!("the health hook ended with {end:?}");
+                    self.decided(Reason::new("app.unhealthy", text), out);
+                }
+            }
+        }
+    }
+
+    /// Facts of the `sync` hook: the others that must be able to acknowledge, and how many must.
+    pub(crate) fn sync_hook_facts(
+        &self,
+        others: &std::collections::BTreeSet<crate::decide::types::NodeName>,
+        acks: u32,
+    ) -> Facts {
+        let facts = with(self.facts(), "SYNC_MEMBERS", super::facts::names(others));
+        with(facts, "SYNC_ACKS", acks)
+    }
+}

@@ -1,0 +1,216 @@
+//! The member record this node writes, and what the leader makes of the others': admission and removal.
+
+use super::{Node, Owner, State};
+use crate::decide::call::{Answer, Call, StoreError, Verb};
+use crate::decide::io::Outbox;
+use crate::decide::lead::{Disk, LeadIn, Leadership, Standing};
+use crate::decide::reason::Reason;
+use crate::decide::records::{MemberValue, encode};
+use crate::decide::time::{At, Span};
+use crate::decide::types::{Member, NodeName};
+use std::collections::BTreeSet;
+
+/// Between two writes that no transition asks for.
+const REFRESH: Span = Span::secs(10);
+/// After a write that failed.
+const AGAIN: Span = Span::secs(1);
+
+/// When the own record was written, and what it said.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Record {
+    written: Option<MemberValue>,
+    writing: bool,
+    dirty: bool,
+    next: Option<At>,
+}
+
+impl Record {
+    /// Something others decide by has changed: write at once.
+    pub fn transition(&mut self) {
+        self.dirty = true;
+    }
+}
+
+impl Node {
+    fn own_record(&self) -> MemberValue {
+        let me = &self.boot.identity;
+        MemberValue {
+            v: 1,
+            node: me.node.clone(),
+            run: me.run.clone(),
+            disk: me.disk.clone(),
+            cluster: self.disk.cluster.clone().filter(|_| self.disk.data && !self.disk.marker),
+            roles: self.set.roles.clone(),
+            peer: self.set.lead.peer.clone(),
+            app: self.set.lead.app.clone(),
+            zone: self.set.zone.clone(),
+            host: self.set.host.clone(),
+            tags: self.set.tags.clone(),
+            priority: self.set.priority(&me.node),
+            no_failover: self.set.no_failover.contains(&me.node),
+            state: self.state.name().to_owned(),
+            floor: self.disk.floor,
+            follows: self.follow.done.clone(),
+            version: self.set.version.clone(),
+            extra: Default::default(),
+        }
+    }
+
+    /// Writes the record on transitions, and at the most each 10 s when only details changed.
+    pub(crate) fn tend_record(&mut self, now: At, out: &mut Outbox) {
+        if !self.seen_state || self.record.writing {
+            return;
+        }
+        let record = self.own_record();
+        let known = self.members.get(self.me()) == Some(&record);
+        if known && self.record.written.as_ref() == Some(&record) {
+            self.record.dirty = false;
+            return;
+        }
+        let due = self.record.next.is_none_or(|next| now >= next);
+        let same = self.record.written.as_ref() == Some(&record);
+        let failed = self.record.written.is_none() && self.record.next.is_some();
+        let at_once = self.record.dirty && !same && !failed;
+        if !due && !at_once {
+            return;
+        }
+        self.record.dirty = false;
+        self.record.writing = true;
+        self.record.next = Some(now + REFRESH);
+        let key = self.keys.member(self.me());
+        let call = Call::Txn(vec![Verb::Set(key, encode(&record))]);
+        self.call(Owner::Record(Box::new(record)), call, out);
+    }
+
+    pub(crate) fn record_answered(
+        &mut self,
+        now: At,
+        value: MemberValue,
+        result: Result<Answer, StoreError>,
+    ) {
+        self.record.writing = false;
+        match result {
+            Ok(_) => self.record.written = Some(value),
+            // Unknown is as good as failed: the same record is simply written again.
+            Err(_) => {
+                self.record.written = None;
+                self.record.next = Some(now + AGAIN);
+            }
+        }
+    }
+
+    /// Tells `Lead` how fit this node is, when that changed.
+    pub(crate) fn tell_standing(&mut self, now: At, out: &mut Outbox) {
+        let standing = self.fitness();
+        if self.standing.as_ref() != Some(&standing) {
+            self.standing = Some(standing.clone());
+            self.tell_lead(now, LeadIn::Standing(standing), out);
+        }
+    }
+
+    fn fitness(&self) -> Standing {
+        let disk = match (&self.disk.cluster, &self.cluster) {
+            _ if !self.disk.data || self.disk.marker => Disk::Empty,
+            (Some(own), Some(theirs)) if own != &theirs.id => Disk::Foreign,
+            (None, _) => Disk::Foreign,
+            (Some(_), _) => Disk::Data,
+        };
+        let reporting = self.members.len() as u32 >= self.set.bootstrap_expect;
+        let none_has_data = self.members.values().all(|member| member.cluster.is_none());
+        Standing {
+            disk,
+            follows: self.follow.done.clone(),
+            may_bootstrap: reporting && none_has_data,
+            barred: self.bar(disk),
+        }
+    }
+
+    fn bar(&self, disk: Disk) -> Option<Reason> {
+        if self.stop {
+            return Some(Reason::new("bar.stop", "lictor was asked to stop"));
+        }
+        if self.set.no_failover.contains(self.me()) && disk == Disk::Data {
+            return Some(Reason::new("bar.no-failover", "`no_failover` names this node"));
+        }
+        let ready = match &self.state {
+            State::Replica => self.health.ok,
+            State::Joining => disk == Disk::Empty,
+            // A running term may be taken again under a new epoch whatever the application does.
+            State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary => true,
+            State::Bootstrapping { .. } => disk == Disk::Empty,
+            State::Init
+            | State::Wiping
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Demoting { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Failed { .. } => false,
+        };
+        (!ready).then(|| {
+            Reason::new("bar.state", format!("the node is {}", self.state.name()))
+                .flip("the application runs and serves")
+        })
+    }
+
+    pub(crate) fn eligible(&self, member: &MemberValue) -> bool {
+        let entry = Member { node: member.node.clone(), disk: member.disk.clone() };
+        self.lead.term_value().is_some_and(|term| term.eligible.contains(&entry))
+    }
+
+    /// The listed members beside this node.
+    pub(crate) fn eligible_others(&self) -> BTreeSet<NodeName> {
+        let Some(term) = self.lead.term_value() else { return BTreeSet::new() };
+        let others = term.eligible.iter().map(|member| member.node.clone());
+        others.filter(|node| node != self.me()).collect()
+    }
+
+    /// Whether this member's `replicate` succeeded for the running term of this leader.
+    pub(crate) fn follows_me(&self, member: &MemberValue) -> bool {
+        let Leadership::Open { epoch, .. } = self.leadership() else { return false };
+        member.follows.as_ref().is_some_and(|follows| {
+            follows.epoch == epoch
+                && follows.node == *self.me()
+                && follows.run == self.boot.identity.run
+        })
+    }
+
+    /// Rule 16, the leader's side.
+    pub(crate) fn tend_list(&mut self, now: At, out: &mut Outbox) {
+        let Leadership::Open { epoch, .. } = self.leadership() else { return };
+        let Some(cluster) = self.cluster.clone() else { return };
+        let (mut admit, mut expel) = (Vec::new(), Vec::new());
+        for member in self.members.values() {
+            if member.node == *self.me() {
+                continue;
+            }
+            let ours = member.cluster.as_ref() == Some(&cluster.id);
+            let listed = self.eligible(member);
+            if !listed && ours && member.floor >= epoch && self.follows_me(member) {
+                admit.push(Member { node: member.node.clone(), disk: member.disk.clone() });
+            }
+        }
+        if let Some(term) = self.lead.term_value() {
+            for member in &term.eligible {
+                if member.node != *self.me()
+                    && self.peers.silent(&member.node, now) >= self.set.expel_after
+                {
+                    expel.push(member.clone());
+                }
+            }
+        }
+        for member in admit {
+            self.tell_lead(now, LeadIn::Admit(member), out);
+        }
+        for member in expel {
+            self.tell_lead(now, LeadIn::Expel(member), out);
+        }
+    }
+}

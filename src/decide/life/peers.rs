@@ -1,0 +1,368 @@
+//! Direct questions between nodes: pings of a leader, positions for a survey, a barrier or a switchover.
+
+use super::facts::with;
+use super::{Node, Side};
+use crate::decide::hook::HookEnd;
+use crate::decide::io::{Effect, Outbox};
+use crate::decide::lead::{LeadIn, Leadership, Standpoint};
+use crate::decide::peer::{Ask, PeerCall, PeerError, Told};
+use crate::decide::time::{At, Span};
+use crate::decide::types::{Epoch, NodeName, OpId, RunId};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+const PING_STEP: Span = Span::secs(1);
+const PING_TIMEOUT: Span = Span::secs(1);
+/// A position is a hook's work on the other side; more than its usual 30 ms is a busy machine.
+const POSITION_TIMEOUT: Span = Span(1_000);
+/// A survey ends with whoever answered by then.
+const SURVEY_MOST: Span = Span(1_200);
+
+/// What the `position` hook answers.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+pub struct Position {
+    pub order: u64,
+    #[serde(default)]
+    pub lag_seconds: Option<f64>,
+    #[serde(default)]
+    pub text: String,
+}
+
+pub fn read_position(end: &HookEnd) -> Option<Position> {
+    match end {
+        HookEnd::Done { answer: Some(line) } => serde_json::from_str(line).ok(),
+        HookEnd::Done { answer: None }
+        | HookEnd::Exit { .. }
+        | HookEnd::Signal { .. }
+        | HookEnd::Timeout
+        | HookEnd::Cancelled
+        | HookEnd::NotStarted { .. } => None,
+    }
+}
+
+/// What `Lead` wants to know of whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    pub id: OpId,
+    pub nodes: BTreeSet<NodeName>,
+    pub freeze: bool,
+    pub epoch: Epoch,
+    pub run: RunId,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Survey {
+    lead: OpId,
+    waiting: BTreeSet<NodeName>,
+    answers: BTreeMap<NodeName, Standpoint>,
+    give_up: At,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Asked {
+    Ping(NodeName),
+    Survey { survey: OpId, node: NodeName },
+    Position(NodeName),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Pinged {
+    last: At,
+    asked: Option<OpId>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Peers {
+    calls: BTreeMap<OpId, Asked>,
+    surveys: BTreeMap<OpId, Survey>,
+    pings: BTreeMap<NodeName, Pinged>,
+    next_ping: Option<At>,
+    /// Positions reported since they were last asked for.
+    orders: BTreeMap<NodeName, u64>,
+}
+
+impl Peers {
+    pub fn wake(&self) -> Option<At> {
+        let surveys = self.surveys.values().map(|survey| survey.give_up);
+        surveys.chain(self.next_ping).min()
+    }
+
+    pub fn order_of(&self, node: &NodeName) -> Option<u64> {
+        self.orders.get(node).copied()
+    }
+
+    pub fn forget_orders(&mut self) {
+        self.orders.clear();
+    }
+
+    /// How long this member has not answered.
+    pub fn silent(&self, node: &NodeName, now: At) -> Span {
+        self.pings.get(node).map_or(Span::ZERO, |pinged| now.since(pinged.last))
+    }
+
+    fn is_asked_for_position(&self, node: &NodeName) -> bool {
+        self.calls.values().any(|asked| *asked == Asked::Position(node.clone()))
+    }
+}
+
+impl Node {
+    fn peer_call(
+        &mut self,
+        node: &NodeName,
+        ask: Ask,
+        timeout: Span,
+        out: &mut Outbox,
+    ) -> Option<OpId> {
+        let member = self.members.get(node)?;
+        let (run, addr) = (member.run.clone(), member.peer.clone());
+        let id = self.next_op();
+        out.push(Effect::PeerCall {
+            id,
+            call: PeerCall { to: node.clone(), run, addr, ask, timeout },
+        });
+        Some(id)
+    }
+
+    pub(crate) fn survey(&mut self, now: At, wanted: Wanted, out: &mut Outbox) {
+        if wanted.freeze {
+            self.cancel_replicate(out);
+            self.freeze(now);
+        }
+        let survey = self.next_op();
+        let mut waiting = BTreeSet::new();
+        for node in
+            wanted.nodes.iter().filter(|node| *node != self.me()).cloned().collect::<Vec<_>>()
+        {
+            let ask = Ask::Position {
+                freeze: wanted.freeze,
+                epoch: wanted.epoch,
+                run: wanted.run.clone(),
+            };
+            if let Some(id) = self.peer_call(&node, ask, POSITION_TIMEOUT, out) {
+                self.peers.calls.insert(id, Asked::Survey { survey, node: node.clone() });
+                waiting.insert(node);
+            }
+        }
+        waiting.insert(self.me().clone());
+        let give_up = now + SURVEY_MOST;
+        let entry = Survey { lead: wanted.id, waiting, answers: BTreeMap::new(), give_up };
+        self.peers.surveys.insert(survey, entry);
+        let facts = self.freeze_facts(wanted.freeze);
+        self.run_side(Side::Survey { survey }, facts, out);
+    }
+
+    fn freeze_facts(&self, freeze: bool) -> super::facts::Facts {
+        let facts = self.facts();
+        if freeze { with(facts, "FREEZE", 1) } else { facts }
+    }
+
+    pub(crate) fn own_survey_ended(
+        &mut self,
+        now: At,
+        survey: OpId,
+        end: HookEnd,
+        out: &mut Outbox,
+    ) {
+        let me = self.me().clone();
+        let priority = self.set.priority(&me);
+        let point = read_position(&end).map(|position| Standpoint {
+            order: position.order,
+            priority,
+            frozen: self.follow.frozen.is_some(),
+        });
+        self.survey_answered(now, survey, me, point, out);
+    }
+
+    fn survey_answered(
+        &mut self,
+        now: At,
+        survey: OpId,
+        node: NodeName,
+        point: Option<Standpoint>,
+        out: &mut Outbox,
+    ) {
+        let Some(entry) = self.peers.surveys.get_mut(&survey) else { return };
+        entry.waiting.remove(&node);
+        if let Some(point) = point {
+            entry.answers.insert(node, point);
+        }
+        if entry.waiting.is_empty() {
+            self.survey_over(now, survey, out);
+        }
+    }
+
+    fn survey_over(&mut self, now: At, survey: OpId, out: &mut Outbox) {
+        if let Some(entry) = self.peers.surveys.remove(&survey) {
+            let (id, answers) = (entry.lead, entry.answers);
+            self.tell_lead(now, LeadIn::Surveyed { id, answers }, out);
+        }
+    }
+
+    pub(crate) fn ask_position(&mut self, _now: At, node: &NodeName, out: &mut Outbox) {
+        if self.peers.is_asked_for_position(node) {
+            return;
+        }
+        let Some(term) = self.lead.term_value() else { return };
+        let ask = Ask::Position { freeze: false, epoch: term.epoch, run: term.run.clone() };
+        if let Some(id) = self.peer_call(node, ask, POSITION_TIMEOUT, out) {
+            self.peers.calls.insert(id, Asked::Position(node.clone()));
+        }
+    }
+
+    pub(crate) fn peer_asked(
+        &mut self,
+        now: At,
+        id: OpId,
+        _from: NodeName,
+        ask: Ask,
+        out: &mut Outbox,
+    ) {
+        match ask {
+            Ask::Ping => {
+                let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
+                let told = Told::Pong { epoch, state: self.state.name().to_owned() };
+                out.push(Effect::PeerAnswer { id, told });
+            }
+            Ask::Position { freeze, epoch, run } => {
+                match self.may_answer(freeze, epoch, &run, out) {
+                    Ok(()) => {
+                        if freeze {
+                            self.freeze(now);
+                        }
+                        let facts = self.freeze_facts(freeze);
+                        self.run_side(Side::Answer { ask: id, frozen: freeze }, facts, out);
+                    }
+                    Err(reason) => {
+                        let told = Told::Refused { reason };
+                        out.push(Effect::PeerAnswer { id, told });
+                    }
+                }
+            }
+        }
+    }
+
+    fn may_answer(
+        &mut self,
+        freeze: bool,
+        epoch: Epoch,
+        run: &RunId,
+        out: &mut Outbox,
+    ) -> Result<(), String> {
+        if self.app.is_none() || !self.state.serves() {
+            return Err(format!("the node is {}", self.state.name()));
+        }
+        if !freeze {
+            return Ok(());
+        }
+        if !matches!(self.leadership(), Leadership::Follower | Leadership::Taking) {
+            return Err("this node holds the lock".into());
+        }
+        let same =
+            self.lead.term_value().is_some_and(|term| term.epoch == epoch && term.run == *run);
+        if !same {
+            return Err("this node sees another term".into());
+        }
+        if self.main_hook_running() {
+            // What it has sent to the application may still take effect: the next answer can be final, this one not.
+            self.cancel_replicate(out);
+            return Err("replicate was under way and is stopped; ask again".into());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn answer_ended(
+        &mut self,
+        _now: At,
+        ask: OpId,
+        frozen: bool,
+        end: HookEnd,
+        out: &mut Outbox,
+    ) {
+        let told = match read_position(&end) {
+            Some(position) => Told::Position {
+                order: position.order,
+                text: position.text,
+                lag_seconds: position.lag_seconds,
+                priority: self.set.priority(self.me()),
+                frozen: frozen && self.follow.frozen.is_some(),
+            },
+            None => Told::Refused { reason: format!("the position hook ended with {end:?}") },
+        };
+        out.push(Effect::PeerAnswer { id: ask, told });
+    }
+
+    pub(crate) fn peer_replied(
+        &mut self,
+        now: At,
+        id: OpId,
+        result: Result<Told, PeerError>,
+        out: &mut Outbox,
+    ) {
+        let Some(asked) = self.peers.calls.remove(&id) else { return };
+        match asked {
+            Asked::Ping(node) => {
+                if let Some(pinged) = self.peers.pings.get_mut(&node) {
+                    pinged.asked = None;
+                    if result.is_ok() {
+                        pinged.last = now;
+                    }
+                }
+            }
+            Asked::Survey { survey, node } => {
+                let point = match result {
+                    Ok(Told::Position { order, priority, frozen, .. }) => {
+                        Some(Standpoint { order, priority, frozen })
+                    }
+                    Ok(Told::Refused { .. } | Told::Pong { .. }) | Err(_) => None,
+                };
+                self.survey_answered(now, survey, node, point, out);
+            }
+            Asked::Position(node) => {
+                if let Ok(Told::Position { order, .. }) = result {
+                    self.peers.orders.insert(node, order);
+                }
+            }
+        }
+    }
+
+    /// Surveys that are over by time, and a leader's pings.
+    pub(crate) fn tend_peers(&mut self, now: At, out: &mut Outbox) {
+        let late: Vec<OpId> = self
+            .peers
+            .surveys
+            .iter()
+            .filter(|(_, survey)| now >= survey.give_up)
+            .map(|(id, _)| *id)
+            .collect();
+        for survey in late {
+            self.survey_over(now, survey, out);
+        }
+        if !matches!(self.leadership(), Leadership::Open { .. }) {
+            self.peers.pings.clear();
+            self.peers.next_ping = None;
+            return;
+        }
+        self.tend_list(now, out);
+        if self.peers.next_ping.is_some_and(|next| now < next) {
+            return;
+        }
+        self.peers.next_ping = Some(now + PING_STEP);
+        let names: Vec<NodeName> =
+            self.members.keys().filter(|node| *node != self.me()).cloned().collect();
+        self.peers.pings.retain(|node, _| names.contains(node));
+        for node in names {
+            let pinged =
+                self.peers.pings.entry(node.clone()).or_insert(Pinged { last: now, asked: None });
+            if pinged.asked.is_some() {
+                continue;
+            }
+            let asked = self.peer_call(&node, Ask::Ping, PING_TIMEOUT, out);
+            if let Some(id) = asked {
+                self.peers.calls.insert(id, Asked::Ping(node.clone()));
+            }
+            if let Some(pinged) = self.peers.pings.get_mut(&node) {
+                pinged.asked = asked;
+            }
+        }
+    }
+}

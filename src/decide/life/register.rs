@@ -1,0 +1,145 @@
+//! This node's service in Consul: the role as tag and meta, a TTL check of one lease that dies with the sidecar.
+//!
+//! Only the node's own agent is asked: what another writes into the catalog it would revert. Each 30 s the agent is asked
+//! whether it still knows us.
+
+use super::{Node, Owner, State};
+use crate::decide::call::{Answer, Call, Registration, StoreError};
+use crate::decide::io::Outbox;
+use crate::decide::lead::Leadership;
+use crate::decide::time::{At, Span};
+use std::collections::BTreeMap;
+
+const RECONCILE: Span = Span::secs(30);
+const AGAIN: Span = Span::secs(1);
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Service {
+    wanted: Option<Registration>,
+    registered: Option<Registration>,
+    passing: Option<bool>,
+    busy: bool,
+    next_check: Option<At>,
+    next_known: Option<At>,
+    retry: Option<At>,
+    gone: bool,
+}
+
+impl Service {
+    pub fn registered(&mut self, now: At, result: Result<Answer, StoreError>) {
+        self.busy = false;
+        match result {
+            Ok(_) => {
+                self.passing = self.wanted.as_ref().map(|wanted| wanted.passing);
+                self.registered = self.wanted.clone();
+                self.next_known = Some(now + RECONCILE);
+            }
+            Err(_) => {
+                self.registered = None;
+                self.retry = Some(now + AGAIN);
+            }
+        }
+    }
+
+    pub fn known(&mut self, result: Result<Answer, StoreError>) {
+        if result == Ok(Answer::Known(false)) {
+            self.registered = None;
+        }
+    }
+
+    pub fn checked(&mut self, passing: bool, result: Result<Answer, StoreError>) {
+        self.busy = false;
+        match result {
+            Ok(_) => self.passing = Some(passing),
+            // The agent may have forgotten us: register again.
+            Err(_) => self.registered = None,
+        }
+    }
+
+    /// No more registrations; `true` when there was one to take back.
+    pub fn forget(&mut self) -> bool {
+        self.gone = true;
+        self.registered.take().is_some()
+    }
+}
+
+impl Node {
+    pub(crate) fn service_id(&self) -> String {
+        format!("{}-{}", self.set.service, self.me())
+    }
+
+    fn passing(&self) -> (bool, String) {
+        let ok = self.app.is_some() && self.health.ok && self.state.serves();
+        (ok, format!("{} ({})", self.state.name(), if ok { "serving" } else { "not serving" }))
+    }
+
+    /// The tag that DNS answers by: `primary` only while this node's lease runs.
+    fn role_tag(&self) -> Option<&'static str> {
+        match (&self.state, self.leadership()) {
+            (State::Primary, Leadership::Open { .. }) => Some("primary"),
+            (State::Replica, _) => Some("replica"),
+            _ => None,
+        }
+    }
+
+    fn registration(&self) -> Registration {
+        let (passing, output) = self.passing();
+        let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
+        let mut meta = BTreeMap::new();
+        meta.insert("epoch".to_owned(), epoch.to_string());
+        meta.insert("node".to_owned(), self.me().to_string());
+        let role = self.role_tag();
+        meta.insert("role".to_owned(), role.unwrap_or("none").to_owned());
+        let tags = role.into_iter().map(str::to_owned).chain(self.set.tags.iter().cloned());
+        Registration {
+            id: self.service_id(),
+            service: self.set.service.clone(),
+            address: self.set.address.clone(),
+            port: self.set.app_port,
+            tags: tags.collect(),
+            meta,
+            ttl: self.set.lead.lease,
+            passing,
+            output,
+        }
+    }
+
+    pub(crate) fn tend_service(&mut self, now: At, out: &mut Outbox) {
+        let settled = self.app.is_some() || self.service.registered.is_some();
+        if self.service.busy || self.service.gone || !settled || self.set.service.is_empty() {
+            return;
+        }
+        if self.service.retry.is_some_and(|at| now < at) {
+            return;
+        }
+        self.service.retry = None;
+        let wanted = self.registration();
+        let same = self.service.registered.as_ref().is_some_and(|known| {
+            (&known.tags, &known.meta, &known.ttl) == (&wanted.tags, &wanted.meta, &wanted.ttl)
+        });
+        if !same {
+            self.service.busy = true;
+            self.service.wanted = Some(wanted.clone());
+            self.service.next_check = Some(now + self.check_step());
+            self.call(Owner::Register, Call::Register(wanted), out);
+            return;
+        }
+        let flipped = self.service.passing != Some(wanted.passing);
+        if flipped || self.service.next_check.is_none_or(|next| now >= next) {
+            self.service.busy = true;
+            self.service.next_check = Some(now + self.check_step());
+            let (passing, output) = (wanted.passing, wanted.output);
+            let call = Call::CheckUpdate { id: wanted.id, passing, output };
+            self.call(Owner::Check { passing }, call, out);
+            return;
+        }
+        if self.service.next_known.is_some_and(|next| now >= next) {
+            self.service.next_known = Some(now + RECONCILE);
+            self.call(Owner::Known, Call::Registered { id: wanted.id }, out);
+        }
+    }
+
+    fn check_step(&self) -> Span {
+        Span(self.set.lead.lease.0 / 3)
+    }
+}

@@ -1,0 +1,239 @@
+//! Operator's actions: requests in KV, answered by the leader under its lock.
+
+use super::{Demotion, Node, Owner, State};
+use crate::decide::call::{Answer, Call, StoreError, Verb};
+use crate::decide::io::{Effect, Outbox};
+use crate::decide::lead::{LeadIn, Leadership, SyncMode};
+use crate::decide::reason::Reason;
+use crate::decide::records::{
+    MemberValue, RequestStatus, RequestValue, ResultValue, decode, encode,
+};
+use crate::decide::time::{At, Span};
+use crate::decide::types::{Index, NodeName, OpId};
+use std::collections::BTreeSet;
+
+/// A candidate that did not answer a ping for this long is not switched over to.
+const CANDIDATE_SILENCE: Span = Span::secs(3);
+
+impl Node {
+    pub(crate) fn absorb_request(&mut self, id: String, value: &[u8]) {
+        if let Some(request) = id.strip_suffix("-result") {
+            if let Some(result) = decode::<ResultValue>(value) {
+                self.results.insert(request.to_owned(), result);
+            }
+        } else if let Some(request) = decode::<RequestValue>(value) {
+            self.requests.insert(id, request);
+        }
+    }
+
+    /// An HTTP action takes the one path: it becomes a request in KV.
+    pub(crate) fn action(
+        &mut self,
+        action: OpId,
+        request_id: String,
+        request: RequestValue,
+        out: &mut Outbox,
+    ) {
+        let key = self.keys.request(&request_id);
+        let call = Call::Txn(vec![Verb::Cas(key, Index(0), encode(&request))]);
+        self.call(Owner::RequestWritten { action, request_id }, call, out);
+    }
+
+    pub(crate) fn request_written(
+        &mut self,
+        action: OpId,
+        request_id: String,
+        result: Result<Answer, StoreError>,
+        out: &mut Outbox,
+    ) {
+        let result = match result {
+            Ok(_) => Ok(request_id),
+            Err(error) => Err(Reason::new("request.not-written", error.to_string())),
+        };
+        out.push(Effect::ActionReply { id: action, result });
+    }
+
+    /// Answers open requests, one at a time, and completes those that a former leader started.
+    pub(crate) fn tend_requests(&mut self, _now: At, out: &mut Outbox) {
+        if !matches!(self.leadership(), Leadership::Open { .. }) {
+            return;
+        }
+        if !matches!(self.state, State::Primary) {
+            return;
+        }
+        if self.calls.values().any(|owner| matches!(owner, Owner::Result { .. })) {
+            return;
+        }
+        let open = self.requests.iter().find(|(id, _)| !self.results.contains_key(*id));
+        if let Some((id, request)) = open.map(|(id, request)| (id.clone(), request.clone())) {
+            self.answer_request(id, &request, out);
+            return;
+        }
+        let me = self.me().clone();
+        let started = self.results.iter().find(|(_, result)| {
+            result.status == RequestStatus::Started && (result.epoch < self.lead_epoch())
+        });
+        if let Some((id, result)) = started.map(|(id, result)| (id.clone(), result.clone())) {
+            let reached = result.to.as_ref() == Some(&me);
+            let status = if reached { RequestStatus::Done } else { RequestStatus::Failed };
+            let reason = if reached {
+                format!("{me} is the primary")
+            } else {
+                format!("{me} became the primary instead")
+            };
+            self.write_result(id, status, Some(me), reason, out);
+        }
+    }
+
+    fn lead_epoch(&self) -> crate::decide::types::Epoch {
+        match self.leadership() {
+            Leadership::Open { epoch, .. } | Leadership::Closed { epoch, .. } => epoch,
+            Leadership::Follower | Leadership::Taking => Default::default(),
+        }
+    }
+
+    fn answer_request(&mut self, id: String, request: &RequestValue, out: &mut Outbox) {
+        let refusal = if request.expires < self.wall {
+            Some("it expired before a leader saw it".to_owned())
+        } else if request.epoch > self.lead_epoch() {
+            Some("it was made for a later term".to_owned())
+        } else if request.verb != "switchover" {
+            Some(format!("this version does not know `{}`", request.verb))
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            self.write_result(id, RequestStatus::Refused, None, reason, out);
+            return;
+        }
+        if request.to.as_ref() == Some(self.me()) {
+            let reason = format!("{} is the primary already", self.me());
+            self.write_result(id, RequestStatus::Done, Some(self.me().clone()), reason, out);
+            return;
+        }
+        match self.choose(request.to.as_ref()) {
+            Ok(to) => {
+                let reason = format!("switching over to {to}");
+                self.write_result(id, RequestStatus::Started, Some(to), reason, out);
+            }
+            Err(reason) => self.write_result(id, RequestStatus::Refused, None, reason, out),
+        }
+    }
+
+    fn write_result(
+        &mut self,
+        id: String,
+        status: RequestStatus,
+        to: Option<NodeName>,
+        reason: String,
+        out: &mut Outbox,
+    ) {
+        let Some(session) = self.lead.session() else { return };
+        let epoch = self.lead_epoch();
+        let by = self.me().clone();
+        let result = ResultValue { v: 1, status, by, epoch, to, reason };
+        self.results.insert(id.clone(), result.clone());
+        let call = Call::Txn(vec![
+            Verb::CheckSession(self.keys.leader(), session),
+            Verb::Set(self.keys.request_result(&id), encode(&result)),
+        ]);
+        self.call(Owner::Result { request_id: id }, call, out);
+    }
+
+    /// The start of a switchover is durable first; only then the demotion begins.
+    pub(crate) fn result_written(
+        &mut self,
+        now: At,
+        id: String,
+        result: Result<Answer, StoreError>,
+        out: &mut Outbox,
+    ) {
+        if result.is_err() {
+            self.results.remove(&id);
+            return;
+        }
+        let Some(started) = self.results.get(&id) else { return };
+        let current = started.epoch == self.lead_epoch() && started.by == *self.me();
+        if started.status != RequestStatus::Started || !current {
+            return;
+        }
+        if !matches!(self.state, State::Primary) {
+            return;
+        }
+        let to = started.to.clone();
+        let demotion = Demotion { to, planned: true, request: Some(id), leaving: false };
+        self.begin_planned(now, demotion, out);
+    }
+
+    fn begin_planned(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
+        let text = match &demotion.to {
+            Some(to) => format!("planned: {to} is to lead"),
+            None => "planned: this node leaves and nobody can take over".to_owned(),
+        };
+        let why = Reason::new("demote.planned", text);
+        self.decided(why.clone(), out);
+        if let Leadership::Open { deadline, .. } = self.leadership() {
+            self.last_deadline = deadline;
+        }
+        self.peers.forget_orders();
+        self.tell_lead(now, LeadIn::Demote { why }, out);
+        self.demote(now, demotion, out);
+    }
+
+    /// lictor is asked to stop while its node is the primary.
+    pub(crate) fn leave_primary(&mut self, now: At, out: &mut Outbox) {
+        let to = self.choose(None).ok();
+        let demotion = Demotion { to, planned: true, request: None, leaving: true };
+        self.begin_planned(now, demotion, out);
+    }
+
+    /// The successor of a planned demotion, or why there is none.
+    fn choose(&self, wanted: Option<&NodeName>) -> Result<NodeName, String> {
+        if let Some(node) = wanted {
+            let member = self.members.get(node).ok_or(format!("{node} is not a member"))?;
+            return self.fit(member).map(|()| node.clone());
+        }
+        let mut why = Vec::new();
+        let mut best: Option<&MemberValue> = None;
+        for member in self.members.values().filter(|member| member.node != *self.me()) {
+            match self.fit(member) {
+                Ok(()) if best.is_none_or(|best| member.priority > best.priority) => {
+                    best = Some(member);
+                }
+                Ok(()) => {}
+                Err(reason) => why.push(reason),
+            }
+        }
+        best.map(|member| member.node.clone()).ok_or_else(|| {
+            if why.is_empty() { "there is no other member".into() } else { why.join("; ") }
+        })
+    }
+
+    fn fit(&self, member: &MemberValue) -> Result<(), String> {
+        let node = &member.node;
+        if member.no_failover {
+            return Err(format!("{node} is barred by `no_failover`"));
+        }
+        if !self.eligible(member) {
+            return Err(format!("{node} is not eligible: its data was not admitted"));
+        }
+        if member.state != "replica" || !self.follows_me(member) {
+            return Err(format!("{node} is {} and does not follow this term", member.state));
+        }
+        if self.peers.silent(node, self.now) >= CANDIDATE_SILENCE {
+            return Err(format!("{node} does not answer"));
+        }
+        let listed = |sync: &BTreeSet<NodeName>| sync.contains(node);
+        match self.set.lead.sync {
+            SyncMode::Off => Ok(()),
+            SyncMode::On | SyncMode::Strict(_)
+                if self.lead.sync_value().is_some_and(|sync| listed(&sync.members)) =>
+            {
+                Ok(())
+            }
+            SyncMode::On | SyncMode::Strict(_) => {
+                Err(format!("{node} is not in the sync set: it may lack acknowledged writes"))
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the core must know of the configuration; made by `driver` from the checked configuration.
+
+use crate::decide::lead::LeadConfig;
+use crate::decide::records::Roles;
+use crate::decide::time::Span;
+use crate::decide::types::NodeName;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OnCrash {
+    /// Hand over at once; restart in place only where nobody else may take.
+    Failover,
+    /// Restart in place inside the lease, a few times, then hand over.
+    Restart,
+}
+
+/// How long each hook may run.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Timeouts {
+    pub bootstrap: Span,
+    pub pre_start: Span,
+    pub replicate: Span,
+    pub promote: Span,
+    pub position: Span,
+    pub health: Span,
+    pub sync: Span,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    pub lead: LeadConfig,
+    /// D: demote this long before the deadline.
+    pub demote_budget: Span,
+    /// K: the guard kills this long before the deadline.
+    pub kill_budget: Span,
+    pub on_crash: OnCrash,
+    pub restart_max: u32,
+    pub restart_window: Span,
+    pub timeouts: Timeouts,
+    pub bootstrap_expect: u32,
+    pub priorities: BTreeMap<NodeName, u32>,
+    pub no_failover: BTreeSet<NodeName>,
+    /// A `health` hook is there; else the application's port is tried by the driver under the same name.
+    pub health_interval: Span,
+    pub expel_after: Span,
+    pub stop_timeout: Span,
+    /// The service's name in Consul.
+    pub service: String,
+    pub address: String,
+    pub app_port: u16,
+    pub zone: String,
+    pub host: String,
+    pub tags: Vec<String>,
+    pub roles: Roles,
+    pub version: String,
+}
+
+impl Settings {
+    pub fn priority(&self, node: &NodeName) -> u32 {
+        self.priorities.get(node).copied().unwrap_or(100)
+    }
+}

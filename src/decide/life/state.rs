@@ -1,0 +1,231 @@
+//! The states of a node. One enum; transitions are in `drive.rs`, in one `match`.
+
+use crate::decide::hook::Hook;
+use crate::decide::reason::Reason;
+use crate::decide::time::At;
+use crate::decide::types::{NodeName, OpId};
+
+/// How a data directory comes to be.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Bootstrap {
+    Create,
+    Clone,
+    Rewind,
+}
+
+impl Bootstrap {
+    /// `LICTOR_BOOTSTRAP`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bootstrap::Create => "create",
+            Bootstrap::Clone => "clone",
+            Bootstrap::Rewind => "rewind",
+        }
+    }
+}
+
+/// What follows once nothing of the application is left.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum After {
+    /// Start again as a replica; `failover`: the term was closed, others may take it first.
+    Start {
+        handed_over: bool,
+    },
+    /// Diverged: make the data follow, or begin anew.
+    Rewind,
+    Exit {
+        code: i32,
+    },
+    /// Stay down.
+    Fail,
+}
+
+/// Why a planned or forced demotion runs, and what comes after it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Demotion {
+    /// A switchover's chosen successor.
+    pub to: Option<NodeName>,
+    /// Wait, inside the lease, until the successor has everything.
+    pub planned: bool,
+    /// The request that asked for it.
+    pub request: Option<String>,
+    /// lictor itself is to end afterwards.
+    pub leaving: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum State {
+    /// Nothing is known yet of the cluster.
+    Init,
+    /// The disk is empty: waits for a source to clone from, or for the lock to create the data.
+    Joining,
+    /// What is on the disk is not to be trusted: everything is removed.
+    Wiping,
+    Bootstrapping {
+        kind: Bootstrap,
+        marked: bool,
+        hook: Option<OpId>,
+    },
+    /// Waits until another leader is known, or this moment: the replica start depends on who took over.
+    Waiting {
+        until: At,
+    },
+    /// Waits before the next start: the application died too often.
+    Pausing {
+        until: At,
+    },
+    /// `pre-start` runs.
+    Preparing {
+        hook: Option<OpId>,
+    },
+    /// The application was started and does not serve yet.
+    Starting {
+        since: At,
+    },
+    /// Runs and refuses writes.
+    Replica,
+    /// Holds the lock; the guard has not acknowledged yet.
+    Arming {
+        pid: u32,
+    },
+    /// `strict`: the `sync` hook comes before `promote`.
+    Requiring {
+        hook: OpId,
+    },
+    Promoting {
+        hook: OpId,
+    },
+    Primary,
+    /// The demote hook runs.
+    Demoting {
+        hook: OpId,
+        demotion: Demotion,
+    },
+    /// Demoted, inside the lease: waits for the successor to report the final position.
+    Draining {
+        demotion: Demotion,
+        order: Option<u64>,
+        give_up: At,
+    },
+    /// The tree is being killed.
+    Killing {
+        after: After,
+    },
+    /// The application was asked to end.
+    Stopping {
+        kill_at: At,
+    },
+    Stopped,
+    Failed {
+        reason: Reason,
+    },
+}
+
+impl State {
+    /// As `status`, the member record and the metrics name it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Init => "init",
+            State::Joining => "joining",
+            State::Wiping => "wiping",
+            State::Bootstrapping { .. } => "bootstrapping",
+            State::Waiting { .. } => "waiting",
+            State::Pausing { .. } => "backoff",
+            State::Preparing { .. } | State::Starting { .. } => "starting",
+            State::Replica => "replica",
+            State::Arming { .. } | State::Requiring { .. } | State::Promoting { .. } => "promoting",
+            State::Primary => "primary",
+            State::Demoting { .. } => "demoting",
+            State::Draining { .. } => "draining",
+            State::Killing { .. } => "killing",
+            State::Stopping { .. } => "stopping",
+            State::Stopped => "stopped",
+            State::Failed { .. } => "failed",
+        }
+    }
+
+    /// Whether the application's process is there to be asked things.
+    pub fn serves(&self) -> bool {
+        match self {
+            State::Replica
+            | State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary
+            | State::Demoting { .. }
+            | State::Draining { .. } => true,
+            State::Init
+            | State::Joining
+            | State::Wiping
+            | State::Bootstrapping { .. }
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Killing { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Failed { .. } => false,
+        }
+    }
+
+    /// Whether something of this node may be writable: what a fence must end.
+    pub fn may_write(&self) -> bool {
+        match self {
+            State::Promoting { .. } | State::Primary | State::Demoting { .. } => true,
+            State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Draining { .. }
+            | State::Init
+            | State::Joining
+            | State::Wiping
+            | State::Bootstrapping { .. }
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Replica
+            | State::Killing { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Failed { .. } => false,
+        }
+    }
+}
+
+/// A hook that is under way outside the state machine: any number of these, one a kind.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Side {
+    Health,
+    /// `position` for a peer, frozen or not.
+    Answer {
+        ask: OpId,
+        frozen: bool,
+    },
+    /// The own part of a survey.
+    Survey {
+        survey: OpId,
+    },
+    /// The final position of a planned demotion.
+    Final,
+    /// The barrier of the `sync` hook.
+    Barrier,
+    /// `sync` for `Lead`.
+    Sync {
+        lead: OpId,
+    },
+    Replicate,
+}
+
+impl Side {
+    pub fn hook(&self) -> Hook {
+        match self {
+            Side::Health => Hook::Health,
+            Side::Answer { .. } | Side::Survey { .. } | Side::Final | Side::Barrier => {
+                Hook::Position
+            }
+            Side::Sync { .. } => Hook::Sync,
+            Side::Replicate => Hook::Replicate,
+        }
+    }
+}

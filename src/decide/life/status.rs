@@ -1,0 +1,124 @@
+//! What a node says of itself: one JSON value for `/status`, `lictor status` and the log.
+
+use super::{Node, State};
+use crate::decide::lead::Leadership;
+use crate::decide::time::At;
+use crate::decide::types::Epoch;
+use serde_json::{Value, json};
+
+/// The facts that the HTTP paths answer by.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Snapshot {
+    pub role: &'static str,
+    pub state: &'static str,
+    pub epoch: Epoch,
+    /// Until when a primary may act.
+    pub deadline: Option<At>,
+    pub in_sync: bool,
+    pub app_running: bool,
+    pub healthy: bool,
+    pub ready: bool,
+    pub leader: Option<String>,
+    pub reason: String,
+    pub status: Value,
+}
+
+impl Node {
+    pub fn role(&self) -> &'static str {
+        match (&self.state, self.leadership()) {
+            (State::Primary, Leadership::Open { .. }) => "primary",
+            (State::Replica, _) => "replica",
+            _ => "none",
+        }
+    }
+
+    pub fn snapshot(&self, now: At) -> Snapshot {
+        let deadline = match self.leadership() {
+            Leadership::Open { deadline, .. } => Some(deadline),
+            Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => None,
+        };
+        let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
+        let sync = self.lead.sync_value();
+        let reason = self.reasons.back().map(|(_, reason)| reason.to_string()).unwrap_or_default();
+        Snapshot {
+            role: self.role(),
+            state: self.state.name(),
+            epoch,
+            deadline,
+            in_sync: sync.is_some_and(|sync| sync.members.contains(self.me())),
+            app_running: self.app.is_some(),
+            healthy: self.app.is_some() && self.health.ok,
+            ready: matches!(self.state, State::Primary)
+                || (self.state == State::Replica && self.follow.done.is_some()),
+            leader: self.lead.leader_value().map(|leader| leader.node.to_string()),
+            reason,
+            status: self.status(now),
+        }
+    }
+
+    fn status(&self, now: At) -> Value {
+        let me = &self.boot.identity;
+        let leader = self.lead.leader_value();
+        let members: Vec<Value> = self.members.values().map(|member| self.row(member)).collect();
+        let reasons: Vec<Value> = self
+            .reasons
+            .iter()
+            .map(|(wall, reason)| json!({"at": wall, "code": reason.code, "text": reason.text, "flip": reason.flip}))
+            .collect();
+        json!({
+            "v": 1,
+            "cluster": self.boot.cluster_name,
+            "cluster_id": self.cluster.as_ref().map(|cluster| &cluster.id),
+            "node": me.node,
+            "run": me.run,
+            "disk": me.disk,
+            "version": self.set.version,
+            "state": self.state.name(),
+            "role": self.role(),
+            "since_ms": now.since(self.since),
+            "leadership": self.leadership_json(now),
+            "leader": leader,
+            "term": self.lead.term_value(),
+            "sync": self.lead.sync_value(),
+            "floor": self.disk.floor,
+            "follows": self.follow.done,
+            "frozen": self.follow.frozen.is_some(),
+            "app": {"pid": self.app, "healthy": self.health.ok},
+            "waits_for": self.lead.explain(now),
+            "members": members,
+            "reasons": reasons,
+        })
+    }
+
+    fn leadership_json(&self, now: At) -> Value {
+        match self.leadership() {
+            Leadership::Follower => json!({"is": "follower"}),
+            Leadership::Taking => json!({"is": "taking"}),
+            Leadership::Open { epoch, deadline, .. } => {
+                json!({"is": "open", "epoch": epoch, "lease_left_ms": now.until(deadline)})
+            }
+            Leadership::Closed { epoch, fenced } => {
+                json!({"is": "closed", "epoch": epoch, "fenced": fenced})
+            }
+        }
+    }
+
+    fn row(&self, member: &crate::decide::records::MemberValue) -> Value {
+        let leads = self.lead.leader_value().is_some_and(|leader| leader.node == member.node);
+        let sync = self.lead.sync_value().is_some_and(|sync| sync.members.contains(&member.node));
+        json!({
+            "node": member.node,
+            "state": member.state,
+            "leader": leads,
+            "eligible": self.eligible(member),
+            "sync": sync,
+            "follows": member.follows,
+            "app": member.app,
+            "peer": member.peer,
+            "zone": member.zone,
+            "priority": member.priority,
+            "no_failover": member.no_failover,
+            "version": member.version,
+        })
+    }
+}
