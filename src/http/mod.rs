@@ -6,8 +6,18 @@
 
 pub mod auth;
 pub mod board;
+mod client;
+mod effects;
+mod incoming;
+pub mod limits;
 pub mod nonce;
+mod reads;
 mod replay;
+mod routes;
+mod server;
 
 pub use auth::{BadKey, PeerAuth, Refusal, Secret};
 pub use board::{App, Board, Published, Role};
+pub use client::PeerClient;
+pub use incoming::{Action, ActionReply, AskId, Incoming};
+pub use server::{BindError, Clock, Parts, Server};
