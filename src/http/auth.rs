@@ -1,15 +1,18 @@
 //! Who speaks: peers prove themselves by a MAC under `secrets/peer`, operators by a token.
 //!
-//! A peer's request carries HMAC-SHA256 over method, path, cluster id, sender, receiver, both run ids, epoch, number, nonce
-//! and body; each is preceded by its length, so no two requests share an input. The answer is authenticated likewise,
-//! over the status, the same parties and the request's nonce, under another label: an answer to anything else, an answer
-//! recorded earlier, or a request sent back as an answer does not pass.
+//! A peer's request carries HMAC-SHA256 over method, path, cluster id, sender, receiver, both run
+//! ids, epoch, number, nonce and body; each is preceded by its length, so no two requests share an
+//! input. The answer is authenticated likewise, over the status, the same parties and the request's
+//! nonce, under another label: an answer to anything else, an answer recorded earlier, or a request
+//! sent back as an answer does not pass.
 //!
-//! A request is good for one process of one node (it names the receiver's run) and once in its life (its number, see
-//! `replay`): `position` with a freeze has an effect, so a recorded one must not work again.
+//! A request is good for one process of one node (it names the receiver's run) and once in its life
+//! (its number, see `replay`): `position` with a freeze has an effect, so a recorded one must not
+//! work again.
 //!
-//! The key is known only after the cluster exists; until [`PeerAuth::set_key`] every peer request is refused. Invariant:
-//! whatever is not proven has no effect and is counted. Must not: log or show a key, a token or a MAC.
+//! The key is known only after the cluster exists; until [`PeerAuth::set_key`] every peer request
+//! is refused. Invariant: whatever is not proven has no effect and is counted. Must not: log or
+//! show a key, a token or a MAC.
 
 use super::nonce::{self, from_hex, to_hex};
 use super::replay::Replays;
@@ -56,7 +59,8 @@ impl Secret {
         self.0.is_empty()
     }
 
-    /// Whether `given` is this secret, in a time that does not depend on where they differ. The empty one equals nothing.
+    /// Whether `given` is this secret, in a time that does not depend on where they differ. The
+    /// empty one equals nothing.
     pub fn matches(&self, given: &[u8]) -> bool {
         let digest = |bytes: &[u8]| keyed(TOKEN).chain_update(bytes).finalize().into_bytes();
         !self.is_empty() && keyed(TOKEN).chain_update(given).verify(&digest(&self.0)).is_ok()

@@ -1,8 +1,9 @@
 //! What the node shows of itself, and the verdicts of the read endpoints over it.
 //!
-//! The driver publishes a snapshot after a step; handlers read it and decide nothing. The deadline is compared with the
-//! clock at each request, so `/primary` turns to 503 at the deadline though no step happens. Invariant: the snapshot is
-//! taken before the clock is read, so an answer is never younger than its judgement.
+//! The driver publishes a snapshot after a step; handlers read it and decide nothing. The deadline
+//! is compared with the clock at each request, so `/primary` turns to 503 at the deadline though no
+//! step happens. Invariant: the snapshot is taken before the clock is read, so an answer is never
+//! younger than its judgement.
 
 use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
@@ -95,7 +96,8 @@ impl Board {
     }
 }
 
-/// An endpoint's answer, with a sentence of its own: the snapshot's reason speaks of the role, not of the question.
+/// An endpoint's answer, with a sentence of its own: the snapshot's reason speaks of the role, not
+/// of the question.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Yes(String),

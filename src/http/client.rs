@@ -1,7 +1,7 @@
 //! Asks peers, and believes only the process that was asked.
 //!
-//! Connections are kept a few seconds and reused. Every question has one timeout over connecting, sending and the whole
-//! answer. Addresses are `ip:port`: no name is ever looked up here.
+//! Connections are kept a few seconds and reused. Every question has one timeout over connecting,
+//! sending and the whole answer. Addresses are `ip:port`: no name is ever looked up here.
 
 use super::auth::{NotSigned, PeerAuth};
 use super::effects::path_of;

@@ -1,7 +1,8 @@
-//! The endpoints that can change a decision: each becomes an event for the driver and waits for its answer.
+//! The endpoints that can change a decision: each becomes an event for the driver and waits for its
+//! answer.
 //!
-//! Order: who asks, then a place among those in flight, then the body, then the queue. Nothing is decided here;
-//! whatever fails before the queue has had no effect, and says so.
+//! Order: who asks, then a place among those in flight, then the body, then the queue. Nothing is
+//! decided here; whatever fails before the queue has had no effect, and says so.
 
 use super::auth::{Head, Refusal};
 use super::incoming::{Action, ActionReply, AskId, Incoming};
@@ -34,7 +35,8 @@ struct SwitchoverArgs {
     to: Option<NodeName>,
 }
 
-/// `POST /peer/*`: proven, then handed to the core. The answer is authenticated, whatever its status.
+/// `POST /peer/*`: proven, then handed to the core. The answer is authenticated, whatever its
+/// status.
 pub(super) async fn peer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let (_place, body) = match take(&shared, body).await {
@@ -99,7 +101,7 @@ pub(super) async fn switchover(
     request: Request,
 ) -> Response {
     let (head, body) = request.into_parts();
-    if let Err(refused) = operator(&shared, &head.headers) {
+    if let Some(refused) = no_operator(&shared, &head.headers) {
         return refused;
     }
     let (_place, body) = match take(&shared, body).await {
@@ -129,23 +131,24 @@ fn switchover_args(body: &[u8]) -> Result<SwitchoverArgs, String> {
     }
 }
 
-fn operator(shared: &Shared, headers: &HeaderMap) -> Result<(), Response> {
+/// The refusal, unless the token is the right one.
+fn no_operator(shared: &Shared, headers: &HeaderMap) -> Option<Response> {
     let Some(token) = shared.parts.token.as_ref().filter(|token| !token.is_empty()) else {
         let text =
             "actions over HTTP are off: no token_file is set; set one, or use the command line";
-        return Err(error(StatusCode::FORBIDDEN, "action.no-token-file", text));
+        return Some(error(StatusCode::FORBIDDEN, "action.no-token-file", text));
     };
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if given.is_some_and(|given| token.matches(given)) {
-        return Ok(());
+        return None;
     }
     let text = "this needs `Authorization: Bearer` with the content of token_file";
     let mut refused = error(StatusCode::UNAUTHORIZED, "action.wrong-token", text);
     let bearer = HeaderValue::from_static("Bearer");
     refused.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
-    Err(refused)
+    Some(refused)
 }
 
 async fn act(shared: &Shared, action: Action, by: String) -> Response {

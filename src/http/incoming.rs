@@ -1,8 +1,8 @@
 //! What reaches the driver over HTTP, and what it answers.
 //!
-//! One bounded queue carries all of it (`limits::QUEUE`). The asker waits only so long: a driver drops what nobody waits for any
-//! more (`reply.is_closed()`) before it steps, so that a late freeze has no effect. It may drop `reply` unanswered, which
-//! the asker sees at once.
+//! One bounded queue carries all of it (`limits::QUEUE`). The asker waits only so long: a driver
+//! drops what nobody waits for any more (`reply.is_closed()`) before it steps, so that a late
+//! freeze has no effect. It may drop `reply` unanswered, which the asker sees at once.
 
 use crate::decide::peer::{Ask, Told};
 use crate::decide::reason::Reason;

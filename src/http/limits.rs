@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The largest body taken, either way: a position's text is the longest part and a few hundred bytes.
+/// The largest body taken, either way: a position's text is the longest part and a few hundred
+/// bytes.
 pub const BODY_BYTES: usize = 64 * 1024;
 
 /// How long a body may take to arrive: one segment on a healthy link.
@@ -11,11 +12,12 @@ pub const BODY_TIME: Duration = Duration::from_secs(1);
 /// Peers' requests and actions being read or waiting for the driver.
 pub const IN_FLIGHT: usize = 16;
 
-/// Events that wait for the driver: twice what can be in flight, since those whose asker is gone stay until taken.
+/// Events that wait for the driver: twice what can be in flight, since those whose asker is gone
+/// stay until taken.
 pub const QUEUE: usize = 2 * IN_FLIGHT;
 
-/// How long a peer's question waits for the core: a survey's own timeout is shorter, a `position` hook
-/// is answered or given up by then.
+/// How long a peer's question waits for the core: a survey's own timeout is shorter, a `position`
+/// hook is answered or given up by then.
 pub const PEER_ANSWER: Duration = Duration::from_secs(1);
 
 /// How long an action waits for its write: three of Consul's addresses at 500 ms, twice.
@@ -42,8 +44,8 @@ pub const CONNECTION_END: Duration = Duration::from_secs(5);
 /// The pause after a failed accept (no file descriptors left): the reason does not go away at once.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a client keeps an idle connection: less than the server's [`HEAD_TIME`], or it would write
-/// into a connection being closed.
+/// How long a client keeps an idle connection: less than the server's [`HEAD_TIME`], or it would
+/// write into a connection being closed.
 pub const IDLE: Duration = Duration::from_secs(8);
 
 /// Idle connections a client keeps to one peer: a ping and a position at once.

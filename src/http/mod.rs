@@ -1,8 +1,9 @@
 //! Health, peers and actions on one port.
 //!
-//! Reads are answered from a snapshot the driver publishes ([`Board`]) and the clock. Everything that can change a decision
-//! goes to the driver as an [`Incoming`] through one bounded queue, and its answer comes back by a one-time channel: a
-//! handler decides nothing. Must not: touch Consul, the disk or another module's state, or show a secret.
+//! Reads are answered from a snapshot the driver publishes ([`Board`]) and the clock. Everything
+//! that can change a decision goes to the driver as an [`Incoming`] through one bounded queue, and
+//! its answer comes back by a one-time channel: a handler decides nothing. Must not: touch Consul,
+//! the disk or another module's state, or show a secret.
 
 pub mod auth;
 pub mod board;

@@ -1,7 +1,8 @@
 //! Random bytes from the operating system, for nonces and new identities.
 //!
-//! The one place that draws random numbers for the network side; the core never does. It goes through the TLS library's
-//! generator (`getrandom(2)` underneath), so it works where a container has no `/dev/urandom`.
+//! The one place that draws random numbers for the network side; the core never does. It goes
+//! through the TLS library's generator (`getrandom(2)` underneath), so it works where a container
+//! has no `/dev/urandom`.
 
 /// The operating system gave no random bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -1,17 +1,20 @@
 //! Which numbered requests were seen: each is admitted once.
 //!
-//! Every sender numbers its requests, and its number is under the MAC together with both run ids. A request is admitted when
-//! its number is above all seen from that run, or among the last [`WINDOW`] and not seen yet (requests overtake each
-//! other on different connections). No clock takes part, since the clocks of two nodes need not agree.
+//! Every sender numbers its requests, and its number is under the MAC together with both run ids. A
+//! request is admitted when its number is above all seen from that run, or among the last
+//! [`WINDOW`] and not seen yet (requests overtake each other on different connections). No clock
+//! takes part, since the clocks of two nodes need not agree.
 //!
-//! Only authenticated requests get here, so an outsider can't fill the table. It remembers [`RUNS`] runs and forgets the
-//! one silent for longest: a captured request of a run that old could be admitted once more, if this process still lives. The
-//! request then still names a term that is over, which the core refuses.
+//! Only authenticated requests get here, so an outsider can't fill the table. It remembers [`RUNS`]
+//! runs and forgets the one silent for longest: a captured request of a run that old could be
+//! admitted once more, if this process still lives. The request then still names a term that is
+//! over, which the core refuses.
 
 use crate::decide::types::{NodeName, RunId};
 use std::collections::BTreeMap;
 
-/// How far a request may be overtaken: 16 are in flight at a receiver, the rest is room for a sender's other calls.
+/// How far a request may be overtaken: 16 are in flight at a receiver, the rest is room for a
+/// sender's other calls.
 pub(super) const WINDOW: u64 = u128::BITS as u64;
 
 /// Runs remembered: a cluster of 1,000 nodes, each restarted once, about 100 bytes each.

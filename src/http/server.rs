@@ -1,7 +1,8 @@
-//! The listener: one port, a bounded number of connections, each with limits on its head, its idle time and its life.
+//! The listener: one port, a bounded number of connections, each with limits on its head, its idle
+//! time and its life.
 //!
-//! [`Server::bind`] takes the port before anything is promised; [`Server::run`] ends only with its task, and takes its
-//! connections with it.
+//! [`Server::bind`] takes the port before anything is promised; [`Server::run`] ends only with its
+//! task, and takes its connections with it.
 
 use super::auth::{PeerAuth, Secret};
 use super::board::Board;
@@ -124,7 +125,8 @@ impl BindError {
 }
 
 async fn serve(stream: TcpStream, caller: Caller, router: Router) {
-    // Small answers in one write each: waiting for the former one's acknowledgement only costs time.
+    // Small answers in one write each: waiting for the former one's acknowledgement only costs
+    // time.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
