@@ -1,1 +1,24 @@
-//! Health, peers, status.
+//! Health, peers and actions on one port.
+//!
+//! Reads are answered from a snapshot the driver publishes ([`Board`]) and the clock. Everything
+//! that can change a decision goes to the driver as an [`Incoming`] through one bounded queue, and
+//! its answer comes back by a one-time channel: a handler decides nothing. Must not: touch Consul,
+//! the disk or another module's state, or show a secret.
+
+pub mod auth;
+pub mod board;
+mod client;
+mod effects;
+mod incoming;
+pub mod limits;
+pub mod nonce;
+mod reads;
+mod replay;
+mod routes;
+mod server;
+
+pub use auth::{BadKey, PeerAuth, Refusal, Secret};
+pub use board::{App, Board, Published, Role};
+pub use client::PeerClient;
+pub use incoming::{Action, ActionReply, AskId, Incoming};
+pub use server::{BindError, Clock, Parts, Server};

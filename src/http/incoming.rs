@@ -1,0 +1,61 @@
+//! What reaches the driver over HTTP, and what it answers.
+//!
+//! One bounded queue carries all of it (`limits::QUEUE`). The asker waits only so long: a driver
+//! drops what nobody waits for any more (`reply.is_closed()`) before it steps, so that a late
+//! freeze has no effect. It may drop `reply` unanswered, which the asker sees at once.
+
+use crate::decide::peer::{Ask, Told};
+use crate::decide::reason::Reason;
+use crate::decide::types::{Epoch, NodeName, RunId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// Numbers the questions of one process; from a counter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AskId(pub u64);
+
+/// Something that can change a decision.
+#[derive(Debug)]
+pub enum Incoming {
+    /// From a proven peer: its node, its run and its epoch are what it said under the MAC.
+    Peer {
+        id: AskId,
+        from: NodeName,
+        run: RunId,
+        epoch: Epoch,
+        ask: Ask,
+        reply: oneshot::Sender<Told>,
+    },
+    /// From an operator with the token.
+    Action {
+        id: AskId,
+        action: Action,
+        /// `http <address>`.
+        by: String,
+        reply: oneshot::Sender<ActionReply>,
+    },
+}
+
+/// What an operator wants; serialized as `verb` and `args` of `state/requests/<id>`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", content = "args", rename_all = "lowercase")]
+pub enum Action {
+    Switchover {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<NodeName>,
+    },
+}
+
+/// What became of an action's `state/requests/<id>`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ActionReply {
+    /// Written under this id; the leader's answer follows in `<id>-result`.
+    Written { request: String },
+    /// Understood and declined: nothing is written.
+    Refused(Reason),
+    /// Certainly not written.
+    NotWritten(String),
+    /// Written or not.
+    Unknown(String),
+}

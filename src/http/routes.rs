@@ -1,0 +1,100 @@
+//! The paths and their methods.
+
+use super::limits::IN_FLIGHT;
+use super::reads::{PAGES, Page, read};
+use super::server::Parts;
+use super::{effects, incoming::Incoming};
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::sync::{Semaphore, mpsc};
+
+/// Paths of the interface that this version does not have.
+const LATER: [&str; 17] = [
+    "/",
+    "/cluster",
+    "/history",
+    "/metrics",
+    "/events",
+    "/ring",
+    "/ring/lookup",
+    "/failover",
+    "/pause",
+    "/resume",
+    "/reinit",
+    "/backup",
+    "/reload",
+    "/leave",
+    "/config",
+    "/peer/promise",
+    "/peer/grant",
+];
+
+/// What the handlers share.
+pub(super) struct Shared {
+    pub parts: Parts,
+    pub queue: mpsc::Sender<Incoming>,
+    /// Numbers the questions.
+    pub next: AtomicU64,
+    /// The places of [`IN_FLIGHT`].
+    pub slots: Semaphore,
+}
+
+pub(super) type Routes = MethodRouter<Arc<Shared>>;
+
+pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
+    let slots = Semaphore::new(IN_FLIGHT);
+    let shared = Shared { parts, queue, next: AtomicU64::new(0), slots };
+    let mut routes = Router::new().route("/", root());
+    for (path, page) in PAGES {
+        routes = routes.route(path, get(read(page)).options(read(page)));
+    }
+    routes
+        .route("/peer/ping", post(effects::peer))
+        .route("/peer/position", post(effects::peer))
+        .route("/switchover", post(effects::switchover))
+        .fallback(not_there)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Arc::new(shared))
+}
+
+/// `HEAD /` and `OPTIONS /` are what load balancers ask by default.
+fn root() -> Routes {
+    get(not_there).head(read(Page::Primary)).options(read(Page::Primary))
+}
+
+/// One line of JSON.
+pub(super) fn line(status: StatusCode, body: &Value) -> Response {
+    let mut text = body.to_string();
+    text.push('\n');
+    let mut response = (status, Body::from(text)).into_response();
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// A line that says what went wrong.
+pub(super) fn error(status: StatusCode, code: &str, text: impl Into<String>) -> Response {
+    line(status, &json!({"code": code, "error": text.into()}))
+}
+
+async fn not_there(uri: Uri) -> Response {
+    let path = uri.path();
+    let text = if LATER.contains(&path) {
+        format!("{path} is not in this version of lictor yet")
+    } else {
+        format!("there is no {path}; /status is a place to begin")
+    };
+    error(StatusCode::NOT_FOUND, "http.not-there", text)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let text =
+        format!("{} does not take {method}; the Allow header says what it takes", uri.path());
+    error(StatusCode::METHOD_NOT_ALLOWED, "http.wrong-method", text)
+}
