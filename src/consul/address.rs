@@ -62,11 +62,9 @@ impl FromStr for Address {
         if authority.host().is_empty() || rest.contains('@') {
             return Err(bad("expected host:port, without user or password"));
         }
-        let port = match (authority.port(), scheme) {
-            (Some(port), _) => {
-                port.as_str().parse().map_err(|_| bad("the port is not a number"))?
-            }
-            (None, _) if rest.ends_with(':') => return Err(bad("the port is missing")),
+        let port = match (authority.port_u16(), scheme) {
+            (Some(port), _) => port,
+            (None, _) if authority.host() != rest => return Err(bad("the port is no port")),
             (None, Scheme::Http) => HTTP_PORT,
             (None, Scheme::Https) => HTTPS_PORT,
         };
