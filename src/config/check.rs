@@ -149,11 +149,12 @@ fn check_local(local: &Local, purpose: Purpose) -> Result<(), ConfigError> {
     if let Some(own) = local.tags.iter().find(|tag| matches!(tag.as_str(), "primary" | "replica")) {
         return refuse(format!("tags: \"{own}\" is set by lictor itself; remove it"));
     }
-    if purpose == Purpose::Ask {
-        return Ok(());
-    }
-    if local.command.is_empty() {
-        return refuse("there is no command to run; write it after \"--\" or set command");
+    match purpose {
+        Purpose::Ask => return Ok(()),
+        Purpose::Run if local.command.is_empty() => {
+            return refuse("there is no command to run; write it after \"--\" or set command");
+        }
+        Purpose::Run | Purpose::Check => {}
     }
     if local.cluster.is_none() {
         return Ok(());

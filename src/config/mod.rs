@@ -51,6 +51,8 @@ const RANK_STEP: Span = Span(50);
 pub enum Purpose {
     /// `lictor run`: command, and in a cluster the application's port.
     Run,
+    /// `config check`: as a run, but the command may follow later.
+    Check,
     /// `status`, `switchover` and other commands that only ask.
     Ask,
 }
