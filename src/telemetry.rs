@@ -1,8 +1,9 @@
 //! The log: `tracing` events as lines on stderr, through a queue that never makes anybody wait.
 //!
-//! A reader of stderr that stops reading must not stop a renewal. Lines go to a thread of their own through a bounded
-//! queue; when it is full they are dropped and counted, and the count is a line as soon as one fits again. Nothing
-//! here may be called before the guard is forked: [`start`] makes a thread.
+//! A reader of stderr that stops reading must not stop a renewal. Lines go to a thread of their own
+//! through a bounded queue; when it is full they are dropped and counted, and the count is a line
+//! as soon as one fits again. Nothing here may be called before the guard is forked: [`start`]
+//! makes a thread.
 
 use crate::config::{Log, LogFormat, LogLevel};
 use std::io::{self, IsTerminal, Write};
@@ -79,7 +80,8 @@ fn spawn(out: impl Write + Send + 'static) -> io::Result<SyncSender<Item>> {
     Ok(queue)
 }
 
-/// Writes until every sender is gone. A line that can't be written is lost: there is nowhere to say so.
+/// Writes until every sender is gone. A line that can't be written is lost: there is nowhere to say
+/// so.
 fn write_all(items: Receiver<Item>, mut out: impl Write) {
     let mut told = 0;
     for item in items {
@@ -156,25 +158,32 @@ mod tests {
 
     /// A stderr whose reader stops until it is opened.
     #[derive(Clone, Default)]
-    struct Gate(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Gate(Arc<Pipe>);
+
+    #[derive(Default)]
+    struct Pipe {
+        text: Mutex<Option<Vec<u8>>>,
+        opened: Condvar,
+    }
 
     impl Gate {
         fn open(&self) {
-            self.0.0.lock().expect("no panic holds it").0 = true;
-            self.0.1.notify_all();
+            *self.0.text.lock().expect("no panic holds it") = Some(Vec::new());
+            self.0.opened.notify_all();
         }
 
         fn text(&self) -> String {
-            let state = self.0.0.lock().expect("no panic holds it");
-            String::from_utf8(state.1.clone()).expect("text")
+            let text = self.0.text.lock().expect("no panic holds it");
+            String::from_utf8(text.clone().unwrap_or_default()).expect("text")
         }
     }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let state = self.0.0.lock().expect("no panic holds it");
-            let mut state = self.0.1.wait_while(state, |it| !it.0).expect("no panic holds it");
-            state.1.extend_from_slice(bytes);
+            let text = self.0.text.lock().expect("no panic holds it");
+            let mut text =
+                self.0.opened.wait_while(text, |it| it.is_none()).expect("no panic holds it");
+            text.get_or_insert_default().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 

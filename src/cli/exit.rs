@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// How a command ended. `run` ends with the application's own code instead: 128 + signal when one killed it.
+/// How a command ended. `run` ends with the application's own code instead: 128 + signal when one
+/// killed it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     Done = 0,

@@ -1,4 +1,5 @@
-//! Subcommands, one file each. Wrong arguments and wrong configuration end with code 64 and one clear line.
+//! Subcommands, one file each. Wrong arguments and wrong configuration end with code 64 and one
+//! clear line.
 //!
 //! Nothing here starts a thread before the command does: `run` forks its guard first.
 

@@ -1,4 +1,5 @@
-//! What commands print: answers to stdout, one-line errors to stderr. A reader that has gone away is no error of ours.
+//! What commands print: answers to stdout, one-line errors to stderr. A reader that has gone away
+//! is no error of ours.
 
 use super::exit::Exit;
 use serde::Serialize;

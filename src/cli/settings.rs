@@ -1,4 +1,5 @@
-//! The arguments every command with a configuration has: `-c FILE` and a flag for every scalar setting.
+//! The arguments every command with a configuration has: `-c FILE` and a flag for every scalar
+//! setting.
 //!
 //! The flags are made from the settings' table, so that flag, variable and key can't disagree.
 

@@ -230,8 +230,8 @@ fn host_name() -> Result<String, ConfigError> {
     Ok(short)
 }
 
-/// The source address the kernel would choose towards the world (a documentation address; connecting a UDP socket
-/// sends nothing), else loopback.
+/// The source address the kernel would choose towards the world (a documentation address;
+/// connecting a UDP socket sends nothing), else loopback.
 fn own_address() -> IpAddr {
     let routed = || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -326,7 +326,8 @@ fn check_cluster(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigErro
     check_lease(it, lease_max)
 }
 
-/// The arithmetic of the lease: one renewal may go unanswered by two addresses and the demotion still fits.
+/// The arithmetic of the lease: one renewal may go unanswered by two addresses and the demotion
+/// still fits.
 fn check_lease(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigError> {
     let (lease, request, d, k) = (it.lease, it.request_timeout, it.demote_budget, it.kill_budget);
     if lease > lease_max {

@@ -1,4 +1,5 @@
-//! Layers: a TOML text, environment variables or flags become one [`Raw`] each, and every error knows its place.
+//! Layers: a TOML text, environment variables or flags become one [`Raw`] each, and every error
+//! knows its place.
 
 use super::environment::Environment;
 use super::error::{ConfigError, Place};
@@ -9,7 +10,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Facts of the hook contract that are named like settings but are none: lictor's own commands called by a hook.
+/// Facts of the hook contract that are named like settings but are none: lictor's own commands
+/// called by a hook.
 const HOOK_FACTS: [&str; 1] = ["LICTOR_SYNC_ACKS"];
 
 /// Where a TOML text comes from.
@@ -60,7 +62,8 @@ pub fn from_toml(text: &str, source: Source<'_>) -> Result<Raw, ConfigError> {
     })
 }
 
-/// Visits every setting of a parsed text: its dotted name, where its key stands, its value. Groups are entered.
+/// Visits every setting of a parsed text: its dotted name, where its key stands, its value. Groups
+/// are entered.
 fn visit<'i>(
     table: &mut DeTable<'i>,
     prefix: &str,
@@ -169,7 +172,8 @@ pub fn from_consul_variables(env: &Environment) -> Result<Raw, ConfigError> {
     Ok(raw)
 }
 
-/// `LICTOR_*`: every scalar setting by one rule. The second value: variables that look like a mistyped setting.
+/// `LICTOR_*`: every scalar setting by one rule. The second value: variables that look like a
+/// mistyped setting.
 pub fn from_variables(env: &Environment) -> Result<(Raw, Vec<String>), ConfigError> {
     let in_hook = env.get("LICTOR_HOOK").is_some();
     let mut raw = Raw::default();

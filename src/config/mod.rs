@@ -1,11 +1,12 @@
 //! Configuration: raw layers, then environment substitution, then one checked tree.
 //!
-//! A layer covers the one before: defaults, the cluster's configuration in KV (cluster scope only), the file, the
-//! environment (`CONSUL_*`, then `LICTOR_*`), flags. Every layer refuses unknown keys and says where they stand. What
-//! comes out is complete and checked: nobody else reads files or variables, or supplies a default.
+//! A layer covers the one before: defaults, the cluster's configuration in KV (cluster scope only),
+//! the file, the environment (`CONSUL_*`, then `LICTOR_*`), flags. Every layer refuses unknown keys
+//! and says where they stand. What comes out is complete and checked: nobody else reads files or
+//! variables, or supplies a default.
 //!
-//! [`load`] is called before any thread exists, and again by the driver with the text of `state/config`. The layers
-//! without KV must hold together by themselves.
+//! [`load`] is called before any thread exists, and again by the driver with the text of
+//! `state/config`. The layers without KV must hold together by themselves.
 
 mod check;
 mod docs;

@@ -1,7 +1,8 @@
 //! Every setting, once: its raw field, scope, default and meaning.
 //!
-//! The macro below makes the raw structs, the way a higher layer covers a lower one, and the table from which
-//! defaults, environment variables, flags and `docs/settings.md` come. A setting that is not here does not exist.
+//! The macro below makes the raw structs, the way a higher layer covers a lower one, and the table
+//! from which defaults, environment variables, flags and `docs/settings.md` come. A setting that is
+//! not here does not exist.
 
 use super::secret::Secret;
 use super::values::{Duration, LogFormat, LogLevel, Name, OnConsulLoss, OnCrash, Sync};
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 /// Who may set it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
-    /// Image, file, environment and flags only: who may write KV must not get a shell in every container.
+    /// Image, file, environment and flags only: who may write KV must not get a shell in every
+    /// container.
     Local,
     /// KV `state/config` too.
     Cluster,
@@ -40,7 +42,8 @@ impl Kind {
         }
     }
 
-    /// Has a flag: scalars, but never a secret, for arguments can be seen by every user of the machine.
+    /// Has a flag: scalars, but never a secret, for arguments can be seen by every user of the
+    /// machine.
     pub fn has_flag(self) -> bool {
         self.is_scalar() && self != Kind::Secret
     }
@@ -141,7 +144,8 @@ macro_rules! settings {
                 about: $about,
             }),*];
 
-            /// What `over` sets covers what is here; lists and tables of values are covered as a whole.
+            /// What `over` sets covers what is here; lists and tables of values are covered as a
+            /// whole.
             pub fn cover(&mut self, over: $name) {
                 $(if over.$field.is_some() { self.$field = over.$field; })*
                 $(self.$group.cover(over.$group);)*

@@ -1,7 +1,7 @@
 //! `${NAME}` and `${NAME:-default}` in string values of the file; `$${` is a plain `${`.
 //!
-//! It happens after the TOML is parsed: a value can't break out of its string. Values from KV are never substituted,
-//! or who may write KV could read the environment of every container.
+//! It happens after the TOML is parsed: a value can't break out of its string. Values from KV are
+//! never substituted, or who may write KV could read the environment of every container.
 
 use super::environment::Environment;
 

@@ -1,6 +1,7 @@
 //! Single values as people write them: durations with a unit, names, Consul addresses.
 //!
-//! Each is checked while it is read, so that the error carries the place. A message says what is wrong and what to write.
+//! Each is checked while it is read, so that the error carries the place. A message says what is
+//! wrong and what to write.
 
 use crate::decide::time::Span;
 use serde::de::{self, Deserializer, Visitor};
@@ -140,7 +141,8 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// Turns `host:port`, `http://host:port` or `https://host:port` into a base URL without a final slash.
+/// Turns `host:port`, `http://host:port` or `https://host:port` into a base URL without a final
+/// slash.
 pub fn consul_url(text: &str, https: bool) -> Result<String, String> {
     let mend = "write \"host:port\", \"http://host:port\" or \"https://host:port\"";
     let (scheme, rest) = match text.split_once("://") {

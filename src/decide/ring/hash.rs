@@ -1,12 +1,13 @@
 //! From a key to an ordinal: `xxh3_64`, then Lamping and Veach's jump hash.
 //!
-//! Both functions are wire format: routers written in other languages compute the same, and a change moves keys. The
-//! tests freeze Guava's published values. Growing by one ordinal moves keys to the new one only; an ordinal other than
-//! the last can't be taken away, so this serves `class = "cache"` alone, where a miss is allowed.
+//! Both functions are wire format: routers written in other languages compute the same, and a
+//! change moves keys. The tests freeze Guava's published values. Growing by one ordinal moves keys
+//! to the new one only; an ordinal other than the last can't be taken away, so this serves `class =
+//! "cache"` alone, where a miss is allowed.
 //!
-//! The crate takes 0 buckets for 1 and its `k * C + 1` overflows for key 2313046976756913067 in checked builds: the
-//! type refuses the first, Cargo profiles switch the check off for that crate alone (test
-//! `the_key_that_overflows_is_answered`).
+//! The crate takes 0 buckets for 1 and its `k * C + 1` overflows for key 2313046976756913067 in
+//! checked builds: the type refuses the first, Cargo profiles switch the check off for that crate
+//! alone (test `the_key_that_overflows_is_answered`).
 
 use std::num::NonZeroU32;
 use xxhash_rust::xxh3::xxh3_64;
@@ -50,7 +51,8 @@ mod tests {
         }
     }
 
-    /// The paper's function, in wrapping arithmetic and with the loop's number kept apart from the crate's.
+    /// The paper's function, in wrapping arithmetic and with the loop's number kept apart from the
+    /// crate's.
     fn reference(mut key: u64, buckets: u32) -> u32 {
         let (mut last, mut next) = (0, 0_u64);
         while next < u64::from(buckets) {
@@ -72,7 +74,8 @@ mod tests {
         }
     }
 
-    /// XXH3's own value of the empty input and one of ours, frozen: a new version may not move keys.
+    /// XXH3's own value of the empty input and one of ours, frozen: a new version may not move
+    /// keys.
     #[test]
     fn key_hashes_are_frozen() {
         assert_eq!(key_hash(b""), 0x2d06_8005_38d3_94c2);
