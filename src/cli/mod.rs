@@ -1,1 +1,74 @@
-//! Subcommands, one file each.
+//! Subcommands, one file each. Wrong arguments and wrong configuration end with code 64 and one
+//! clear line.
+//!
+//! Nothing here starts a thread before the command does: `run` forks its guard first.
+
+pub mod config;
+pub mod exit;
+pub mod output;
+pub mod ring;
+pub mod run;
+pub mod settings;
+pub mod status;
+pub mod switchover;
+
+use clap::{Parser, Subcommand};
+use exit::Exit;
+use std::process::ExitCode;
+
+/// An autopilot sidecar for stateful containers, on Consul
+#[derive(Parser, Debug)]
+#[command(name = "lictor", version, propagate_version = false, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Run(run::Args),
+    Ring(ring::Args),
+    Config(config::Args),
+}
+
+/// The whole program: parses, runs, and says how the process ends.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return misunderstood(&e).into(),
+    };
+    match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Ring(args) => ring::run(args).into(),
+        Command::Config(args) => config::run(args).into(),
+    }
+}
+
+/// Help and version are answers; everything else clap says is a wrong use.
+fn misunderstood(error: &clap::Error) -> Exit {
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+    match error.print() {
+        Ok(()) => exit,
+        Err(_) if exit == Exit::Usage => exit,
+        Err(_) => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_dashes_is_the_command() {
+        let line = ["lictor", "run", "--cluster", "db", "--", "mariadbd", "--node", "x"];
+        let cli = Cli::try_parse_from(line).expect("understood");
+        let Command::Run(args) = cli.command else { panic!("run") };
+        assert_eq!(args.command, ["mariadbd", "--node", "x"]);
+    }
+}

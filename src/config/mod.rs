@@ -1,1 +1,205 @@
-//! Configuration: raw, then environment substitution, then checked.
+//! Configuration: raw layers, then environment substitution, then one checked tree.
+//!
+//! A layer covers the one before: defaults, the cluster's configuration in KV (cluster scope only),
+//! the file, the environment (`CONSUL_*`, then `LICTOR_*`), flags. Every layer refuses unknown keys
+//! and says where they stand. What comes out is complete and checked: nobody else reads files or
+//! variables, or supplies a default.
+//!
+//! [`load`] is called before any thread exists, and again by the driver with the text of
+//! `state/config`. The layers without KV must hold together by themselves.
+
+mod check;
+mod docs;
+mod environment;
+mod error;
+mod layer;
+mod secret;
+mod settings;
+mod substitute;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use check::{ClusterSettings, Consul, Log, PRIORITY, Timeouts, read_secret};
+pub use docs::settings_page;
+pub use environment::Environment;
+pub use error::{ConfigError, Place};
+pub use secret::Secret;
+pub use settings::{Kind, Preset, Scope, Setting, all as all_settings};
+pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash};
+
+use crate::decide::lead::LeadConfig;
+use crate::decide::records::Roles;
+use crate::decide::time::Span;
+use crate::decide::types::{ClusterName, NodeName};
+use layer::Source;
+use settings::Raw;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Read if it exists and no other file is named.
+pub const DEFAULT_FILE: &str = "/etc/lictor/lictor.toml";
+
+/// The largest configuration that is read: a value in KV can't be larger.
+const TEXT_MAX: u64 = 512 * 1_024;
+
+/// How long one rank of candidates waits for the one before; for speed only, never for safety.
+const RANK_STEP: Span = Span(50);
+
+/// What the configuration is for: a run needs more than a question to the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// `lictor run`: command, and in a cluster the application's port.
+    Run,
+    /// `config check`: as a run, but the command may follow later.
+    Check,
+    /// `status`, `switchover` and other commands that only ask.
+    Ask,
+}
+
+/// Where settings come from.
+#[derive(Clone, Debug)]
+pub struct LoadArgs {
+    pub purpose: Purpose,
+    /// `-c FILE`; must exist when named.
+    pub file: Option<PathBuf>,
+    /// Setting name and text, in the order given.
+    pub flags: Vec<(String, String)>,
+    /// What follows `--`; empty: the file's.
+    pub command: Vec<String>,
+    pub env: Environment,
+    /// The text of `state/config`, once it has been read.
+    pub kv: Option<String>,
+}
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub local: Local,
+    pub cluster: ClusterSettings,
+    /// Not wrong, but probably not meant; to be logged once.
+    pub warnings: Vec<String>,
+}
+
+/// What this node says of itself; never from KV.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// Program and arguments; not empty for [`Purpose::Run`].
+    pub command: Vec<String>,
+    /// None: supervise only.
+    pub cluster: Option<ClusterName>,
+    pub node: NodeName,
+    pub address: IpAddr,
+    pub listen: SocketAddr,
+    pub volume: PathBuf,
+    pub hooks: PathBuf,
+    /// Name or number.
+    pub hook_user: Option<String>,
+    /// Name or number.
+    pub app_user: Option<String>,
+    /// Set and not 0 in a cluster for [`Purpose::Run`].
+    pub app_port: Option<u16>,
+    pub zone: String,
+    pub host: String,
+    pub tags: Vec<String>,
+    pub roles: Roles,
+    pub consul: Consul,
+    /// For actions over HTTP; read with [`read_secret`].
+    pub token_file: Option<PathBuf>,
+    pub secret_files: BTreeMap<String, PathBuf>,
+    /// Set in a cluster.
+    pub service: Option<String>,
+    pub lease_max: Span,
+    pub stop_timeout: Span,
+    /// Besides the inherited environment.
+    pub env: BTreeMap<String, String>,
+    pub log: Log,
+}
+
+impl Local {
+    /// `ip:port` other nodes reach this one's peer interface at.
+    pub fn peer(&self) -> String {
+        SocketAddr::new(self.address, self.listen.port()).to_string()
+    }
+
+    /// `ip:port` clients reach the application at; empty without a port.
+    pub fn app(&self) -> String {
+        self.app_port
+            .map_or_else(String::new, |port| SocketAddr::new(self.address, port).to_string())
+    }
+}
+
+impl Config {
+    /// What the lease needs to know.
+    pub fn lead(&self) -> LeadConfig {
+        LeadConfig {
+            lease: self.cluster.lease,
+            lease_max: self.local.lease_max,
+            request_timeout: self.cluster.request_timeout,
+            sync: self.cluster.sync,
+            rank_step: RANK_STEP,
+            peer: self.local.peer(),
+            app: self.local.app(),
+        }
+    }
+}
+
+/// Reads all layers and checks the result.
+pub fn load(args: &LoadArgs) -> Result<Config, ConfigError> {
+    let mut raw = defaults();
+    if let Some(text) = &args.kv {
+        raw.cover(layer::from_toml(text, Source::Kv)?);
+    }
+    if let Some((path, text)) = read_file(args.file.as_deref())? {
+        cover(&mut raw, layer::from_toml(&text, Source::File(&path, &args.env))?);
+    }
+    cover(&mut raw, layer::from_consul_variables(&args.env)?);
+    let (variables, warnings) = layer::from_variables(&args.env)?;
+    cover(&mut raw, variables);
+    cover(&mut raw, layer::from_flags(&args.flags)?);
+    if !args.command.is_empty() {
+        raw.command = Some(args.command.clone());
+    }
+    let local = check::local(&raw, args.purpose)?;
+    let cluster = check::cluster(&raw, local.lease_max)?;
+    Ok(Config { local, cluster, warnings })
+}
+
+/// Covers a layer; a token covers a token file and the other way round, for they are one thing.
+fn cover(raw: &mut Raw, over: Raw) {
+    if over.consul.token.is_some() || over.consul.token_file.is_some() {
+        raw.consul.token = None;
+        raw.consul.token_file = None;
+    }
+    raw.cover(over);
+}
+
+/// The lowest layer, from the settings' own table.
+fn defaults() -> Raw {
+    let mut raw = Raw::default();
+    for setting in settings::all() {
+        if let Preset::Is(text) = setting.preset {
+            let place = Place::Flag(setting.name.to_owned());
+            let one =
+                layer::one(setting, text, place).expect("test every_default_is_set reads all");
+            raw.cover(one);
+        }
+    }
+    raw
+}
+
+fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let fail = |why: String| ConfigError::Unreadable { path: path.to_owned(), why };
+    let size = match std::fs::metadata(path) {
+        Ok(meta) => meta.len(),
+        Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(fail(e.to_string())),
+    };
+    if size > TEXT_MAX {
+        return Err(fail(format!("{size} bytes are more than the {TEXT_MAX} of a configuration")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    Ok(Some((path.to_owned(), text)))
+}

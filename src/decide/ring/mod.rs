@@ -1,1 +1,3 @@
-//! The data ring: hashing now; placement, plans and migration later.
+//! The data ring: from a key to its place. Placement, plans and migration build on it.
+
+pub mod hash;

@@ -1,0 +1,292 @@
+//! Every setting, once: its raw field, scope, default and meaning.
+//!
+//! The macro below makes the raw structs, the way a higher layer covers a lower one, and the table
+//! from which defaults, environment variables, flags and `docs/settings.md` come. A setting that is
+//! not here does not exist.
+
+use super::secret::Secret;
+use super::values::{Duration, LogFormat, LogLevel, Name, OnConsulLoss, OnCrash, Sync};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Who may set it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// Image, file, environment and flags only: who may write KV must not get a shell in every
+    /// container.
+    Local,
+    /// KV `state/config` too.
+    Cluster,
+}
+
+/// How it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Text,
+    Duration,
+    Number,
+    Switch,
+    Secret,
+    List,
+    Table,
+}
+
+impl Kind {
+    /// Has an environment variable.
+    pub fn is_scalar(self) -> bool {
+        match self {
+            Kind::Text | Kind::Duration | Kind::Number | Kind::Switch | Kind::Secret => true,
+            Kind::List | Kind::Table => false,
+        }
+    }
+
+    /// Has a flag: scalars, but never a secret, for arguments can be seen by every user of the
+    /// machine.
+    pub fn has_flag(self) -> bool {
+        self.is_scalar() && self != Kind::Secret
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Text => "text",
+            Kind::Duration => "duration",
+            Kind::Number => "number",
+            Kind::Switch => "true or false",
+            Kind::Secret => "secret",
+            Kind::List => "list",
+            Kind::Table => "table",
+        }
+    }
+}
+
+/// What holds when nobody sets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Preset {
+    /// This value, written as in an environment variable.
+    Is(&'static str),
+    /// Found out at start, or nothing; told in words.
+    Told(&'static str),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Dotted: `timeouts.bootstrap`.
+    pub name: &'static str,
+    pub scope: Scope,
+    pub kind: Kind,
+    pub preset: Preset,
+    pub about: &'static str,
+}
+
+impl Setting {
+    /// `LICTOR_TIMEOUTS_BOOTSTRAP`: one rule for all.
+    pub fn variable(&self) -> String {
+        format!("LICTOR_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// `timeouts-bootstrap`: one rule for all; without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace(['.', '_'], "-")
+    }
+}
+
+/// All settings, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    [Raw::ROWS, RawRoles::ROWS, RawConsul::ROWS, RawLog::ROWS, RawTimeouts::ROWS]
+        .into_iter()
+        .flatten()
+}
+
+/// The names of the groups: tables of the file that hold settings of their own.
+pub const GROUPS: [&str; 4] = ["roles", "consul", "log", "timeouts"];
+
+trait Shape {
+    const KIND: Kind;
+}
+
+macro_rules! shapes {
+    ($($type:ty => $kind:ident),* $(,)?) => {
+        $(impl Shape for $type { const KIND: Kind = Kind::$kind; })*
+    };
+}
+
+shapes! {
+    String => Text, PathBuf => Text, IpAddr => Text, SocketAddr => Text, Name => Text, Sync => Text,
+    OnCrash => Text, OnConsulLoss => Text, LogLevel => Text, LogFormat => Text,
+    Duration => Duration, u16 => Number, u32 => Number, bool => Switch, Secret => Secret,
+    Vec<String> => List, Vec<Name> => List, BTreeMap<String, String> => Table,
+    BTreeMap<Name, u32> => Table, BTreeMap<Name, PathBuf> => Table,
+}
+
+macro_rules! settings {
+    (
+        $(#[$doc:meta])* $name:ident, $prefix:literal,
+        { $($field:ident: $type:ty, $scope:ident, $preset:expr, $about:literal;)* }
+        { $($group:ident: $group_type:ty;)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $(pub $field: Option<$type>,)*
+            $(pub $group: $group_type,)*
+        }
+
+        impl $name {
+            const ROWS: &'static [Setting] = &[$(Setting {
+                name: concat!($prefix, stringify!($field)),
+                scope: Scope::$scope,
+                kind: <$type as Shape>::KIND,
+                preset: $preset,
+                about: $about,
+            }),*];
+
+            /// What `over` sets covers what is here; lists and tables of values are covered as a
+            /// whole.
+            pub fn cover(&mut self, over: $name) {
+                $(if over.$field.is_some() { self.$field = over.$field; })*
+                $(self.$group.cover(over.$group);)*
+            }
+        }
+    };
+}
+
+use Preset::{Is, Told};
+
+settings! {
+    /// One layer's settings: what it does not set is `None`.
+    Raw, "", {
+        command: Vec<String>, Local, Told("none"),
+            "The application: program and arguments, no shell; `-- CMD..` on the command line covers it.";
+        cluster: Name, Local, Told("none: supervise only"),
+            "The cluster this node belongs to.";
+        node: Name, Local, Told("the host name"),
+            "This node's name, unique in its cluster.";
+        address: IpAddr, Local, Told("the address of the default route"),
+            "The IP address under which other nodes reach this one.";
+        listen: SocketAddr, Local, Is("0.0.0.0:8008"),
+            "Where health, control and peer requests are taken.";
+        volume: PathBuf, Local, Is("/data"),
+            "The one mount: the application's data in `app`, lictor's in `.lictor`, on one file system.";
+        hooks: PathBuf, Local, Is("/etc/lictor/hooks"),
+            "The directory of the hooks.";
+        hook_user: String, Local, Told("lictor's own"),
+            "The user hooks run as: a name or a number.";
+        app_user: String, Local, Told("lictor's own"),
+            "The user the application runs as: a name or a number.";
+        app_port: u16, Local, Told("none; required in a cluster"),
+            "The application's port, registered with Consul.";
+        zone: String, Local, Is(""),
+            "The failure zone this node is in.";
+        host: String, Local, Told("the node's name"),
+            "The machine this node is on.";
+        tags: Vec<String>, Local, Told("none"),
+            "More tags of the service in Consul; `primary` and `replica` are lictor's own.";
+        token_file: PathBuf, Local, Told("none: actions over HTTP are refused"),
+            "A file with the token that actions over HTTP must carry.";
+        secret_files: BTreeMap<Name, PathBuf>, Local, Told("none"),
+            "Secrets for hooks: name = file.";
+        service: Name, Local, Told("the cluster's name"),
+            "The name of the service in Consul.";
+        lease_max: Duration, Local, Is("3s"),
+            "The longest `lease` this node accepts; raise it on all nodes before raising `lease`.";
+        stop_timeout: Duration, Local, Is("10s"),
+            "How long the application may take to stop before its whole process tree is killed.";
+        env: BTreeMap<String, String>, Local, Told("none"),
+            "More environment variables for the application.";
+        lease: Duration, Cluster, Is("3s"),
+            "How long a proof of holding the lock lets the leader act.";
+        request_timeout: Duration, Cluster, Is("500ms"),
+            "How long one address of Consul may take before the next is tried.";
+        demote_budget: Duration, Cluster, Is("500ms"),
+            "D: the demote hook starts this long before the lease ends.";
+        kill_budget: Duration, Cluster, Is("200ms"),
+            "K: the guard kills this long before the lease ends.";
+        sync: Sync, Cluster, Is("off"),
+            "Whether commits wait for replicas: `off`, `on` (as long as there are any) or `strict` (always).";
+        sync_acks: u32, Cluster, Is("1"),
+            "How many replicas acknowledge a commit when `sync` is not `off`.";
+        on_crash: OnCrash, Cluster, Told("`failover` with sync, else `restart`"),
+            "What follows a crash of the primary's application: `failover` or `restart` in place.";
+        on_consul_loss: OnConsulLoss, Cluster, Is("fence"),
+            "What the primary does when Consul does not answer until its lease ends: `fence`.";
+        bootstrap_expect: u32, Cluster, Is("1"),
+            "How many members must report, all without data, before one creates the cluster.";
+        restart_max: u32, Cluster, Is("3"),
+            "How often within `restart_window` the application is started again in place.";
+        restart_window: Duration, Cluster, Is("60s"),
+            "The window of `restart_max`.";
+        priorities: BTreeMap<Name, u32>, Cluster, Told("100 each"),
+            "Which node goes first among equally good candidates: node = number, higher first.";
+        no_failover: Vec<Name>, Cluster, Told("none"),
+            "Nodes that never become primary.";
+        max_lag: Duration, Cluster, Told("no limit"),
+            "A replica further behind is no candidate.";
+        health_interval: Duration, Cluster, Is("1s"),
+            "How often the health hook runs.";
+        expel_after: Duration, Cluster, Is("10s"),
+            "How long a member may not answer before it leaves the list of candidates.";
+    } {
+        roles: RawRoles;
+        consul: RawConsul;
+        log: RawLog;
+        timeouts: RawTimeouts;
+    }
+}
+
+settings! {
+    /// What this node does and needs.
+    RawRoles, "roles.", {
+        performs: Vec<String>, Local, Told("none"), "Roles this node performs.";
+        requires: Vec<String>, Local, Told("none"), "Services that must be healthy before it joins.";
+        bootstrap_needs: Vec<String>, Local, Told("none"),
+            "Services that must be healthy before it creates the cluster.";
+    } {}
+}
+
+settings! {
+    /// How to reach Consul.
+    RawConsul, "consul.", {
+        addresses: Vec<String>, Local, Told("`[\"127.0.0.1:8500\"]`"),
+            "Agents or servers, tried in turn; the first is this node's own agent (`CONSUL_HTTP_ADDR`, \
+             separated by commas).";
+        token: Secret, Local, Told("none"),
+            "The ACL token (`CONSUL_HTTP_TOKEN`).";
+        token_file: PathBuf, Local, Told("none"),
+            "A file with the ACL token (`CONSUL_HTTP_TOKEN_FILE`).";
+        ssl: bool, Local, Is("false"),
+            "Use HTTPS for addresses without a scheme (`CONSUL_HTTP_SSL`).";
+        ca: PathBuf, Local, Told("the system's"),
+            "The CA certificates Consul's are checked against (`CONSUL_CACERT`).";
+        cert: PathBuf, Local, Told("none"),
+            "The client certificate (`CONSUL_CLIENT_CERT`).";
+        key: PathBuf, Local, Told("none"),
+            "The client certificate's key (`CONSUL_CLIENT_KEY`).";
+    } {}
+}
+
+settings! {
+    /// The log on stderr.
+    RawLog, "log.", {
+        level: LogLevel, Local, Is("info"), "`error`, `warn`, `info`, `debug` or `trace`.";
+        format: LogFormat, Local, Is("text"), "`text` or `json`.";
+    } {}
+}
+
+settings! {
+    /// How long each hook may take.
+    RawTimeouts, "timeouts.", {
+        bootstrap: Duration, Cluster, Is("6h"), "The bootstrap hook.";
+        pre_start: Duration, Cluster, Is("10s"), "The pre-start hook.";
+        replicate: Duration, Cluster, Is("60s"), "The replicate hook.";
+        promote: Duration, Cluster, Is("30s"), "The promote hook.";
+        demote: Duration, Cluster, Told("`lease`"),
+            "The demote hook; what the lease has left bounds it too.";
+        position: Duration, Cluster, Is("5s"), "The position hook.";
+        health: Duration, Cluster, Is("5s"), "The health hook.";
+        sync: Duration, Cluster, Is("5s"), "The sync hook.";
+    } {}
+}
