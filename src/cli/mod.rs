@@ -3,11 +3,13 @@
 //!
 //! Nothing here starts a thread before the command does: `run` forks its guard first.
 
+mod client;
 pub mod config;
 pub mod exit;
 pub mod output;
 pub mod ring;
 pub mod run;
+pub mod run_alone;
 pub mod settings;
 pub mod status;
 pub mod switchover;
@@ -27,8 +29,12 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Args),
+    Status(status::Args),
+    Switchover(switchover::Args),
     Ring(ring::Args),
     Config(config::Args),
+    #[command(hide = true)]
+    DebugFence(run::FenceArgs),
 }
 
 /// The whole program: parses, runs, and says how the process ends.
@@ -39,6 +45,9 @@ pub fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Status(args) => status::run(args).into(),
+        Command::Switchover(args) => switchover::run(args).into(),
+        Command::DebugFence(args) => run::debug_fence(args),
         Command::Ring(args) => ring::run(args).into(),
         Command::Config(args) => config::run(args).into(),
     }

@@ -1,6 +1,21 @@
-//! `lictor status`: what the cluster is like, and why.
+//! `lictor status`: what the cluster is like, and why. Reads Consul, and the nodes' own `/status` where they answer.
 
+use super::client::{self, Client, Failure, Seen};
+use super::exit::Exit;
+use super::output;
 use super::settings::ConfigArgs;
+use crate::decide::records::{LockState, MemberValue};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// A node that does not answer within this is shown as silent.
+const NODE_LIMIT: Duration = Duration::from_secs(1);
+/// More than any node says of itself.
+const BODY_MAX: usize = 1 << 20;
 
 /// Show the cluster: its leader, members, roles and reasons
 #[derive(clap::Args, Debug)]
@@ -10,4 +25,118 @@ pub struct Args {
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// 0 when a primary holds the lock, 1 when nobody does.
+pub fn run(args: Args) -> Exit {
+    let as_json = args.json;
+    client::with(args.config, move |client| async move { show(client, as_json).await })
+}
+
+async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
+    let seen = client.look().await?;
+    let asked = seen.members.iter().map(|member| ask(member.peer.clone()));
+    let mut answers = Vec::new();
+    for task in asked.map(tokio::spawn).collect::<Vec<_>>() {
+        answers.push(task.await.unwrap_or(None));
+    }
+    let held =
+        seen.locked && seen.leader.as_ref().is_some_and(|leader| leader.state == LockState::Held);
+    let exit = if held { Exit::Done } else { Exit::Failed };
+    let name = client.config.local.cluster.as_ref().map(|name| name.as_str()).unwrap_or_default();
+    if as_json {
+        let nodes: Vec<Value> =
+            seen.members.iter().zip(&answers).map(|(m, told)| row(&seen, m, told)).collect();
+        let value = json!({
+            "v": 1, "cluster": name, "cluster_id": seen.cluster.as_ref().map(|c| &c.id),
+            "leader": seen.leader, "locked": seen.locked, "term": seen.term, "sync": seen.sync,
+            "members": nodes,
+        });
+        return Ok(output::json(&value, exit));
+    }
+    Ok(output::answer(table(name, &seen, &answers), exit))
+}
+
+/// A node's own `/status`.
+async fn ask(address: String) -> Option<Value> {
+    let http: HttpClient<_, Empty<Bytes>> = HttpClient::builder(TokioExecutor::new()).build_http();
+    let uri = format!("http://{address}/status").parse().ok()?;
+    let answer = tokio::time::timeout(NODE_LIMIT, async {
+        let response = http.get(uri).await.ok()?;
+        let body = http_body_util::Limited::new(response.into_body(), BODY_MAX);
+        Some(body.collect().await.ok()?.to_bytes())
+    });
+    serde_json::from_slice(&answer.await.ok()??).ok()
+}
+
+fn row(seen: &Seen, member: &MemberValue, told: &Option<Value>) -> Value {
+    let field = |name: &str| told.as_ref().map_or(Value::Null, |told| told[name].clone());
+    json!({
+        "node": member.node,
+        "answers": told.is_some(),
+        "role": told.as_ref().map_or(json!("unknown"), |told| told["role"].clone()),
+        "state": told.as_ref().map_or(json!(member.state), |told| told["state"].clone()),
+        "sync": in_sync(seen, member),
+        "eligible": eligible(seen, member),
+        "app": member.app,
+        "peer": member.peer,
+        "follows": field("follows"),
+        "healthy": told.as_ref().map_or(Value::Null, |told| told["app"]["healthy"].clone()),
+        "reason": last_reason(told),
+    })
+}
+
+fn in_sync(seen: &Seen, member: &MemberValue) -> bool {
+    seen.sync.as_ref().is_some_and(|sync| sync.members.contains(&member.node))
+}
+
+fn eligible(seen: &Seen, member: &MemberValue) -> bool {
+    let listed = |term: &crate::decide::records::TermValue| {
+        term.eligible.iter().any(|e| e.node == member.node && e.disk == member.disk)
+    };
+    seen.term.as_ref().is_some_and(listed)
+}
+
+fn last_reason(told: &Option<Value>) -> Value {
+    let Some(told) = told else { return json!("the node does not answer") };
+    let last = told["reasons"].as_array().and_then(|reasons| reasons.last());
+    last.map_or(Value::Null, |reason| reason["text"].clone())
+}
+
+fn table(name: &str, seen: &Seen, answers: &[Option<Value>]) -> String {
+    let mut text = match (&seen.leader, seen.locked) {
+        (Some(leader), true) => {
+            format!("cluster {name}: {} leads, epoch {}\n", leader.node, leader.epoch)
+        }
+        (Some(leader), false) => {
+            format!(
+                "cluster {name}: nobody leads (last: {}, epoch {})\n",
+                leader.node, leader.epoch
+            )
+        }
+        (None, _) => format!("cluster {name}: nobody leads\n"),
+    };
+    if let Some(sync) = &seen.sync {
+        let members: Vec<&str> = sync.members.iter().map(|node| node.as_str()).collect();
+        text += &format!("sync: {} (acks {})\n", members.join(", "), sync.acks);
+    }
+    text += &format!(
+        "{:<12} {:<10} {:<14} {:<6} {:<9} {:<22} {}\n",
+        "NODE", "ROLE", "STATE", "SYNC", "ELIGIBLE", "APPLICATION", "LAST REASON"
+    );
+    let yes = |flag: bool| if flag { "yes" } else { "no" };
+    for (member, told) in seen.members.iter().zip(answers) {
+        let row = row(seen, member, told);
+        text += &format!(
+            "{:<12} {:<10} {:<14} {:<6} {:<9} {:<22} {}\n",
+            member.node.as_str(),
+            row["role"].as_str().unwrap_or("unknown"),
+            row["state"].as_str().unwrap_or("unknown"),
+            yes(in_sync(seen, member)),
+            yes(eligible(seen, member)),
+            member.app,
+            row["reason"].as_str().unwrap_or("-"),
+        );
+    }
+    text.trim_end().to_owned()
 }

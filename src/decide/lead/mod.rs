@@ -155,6 +155,8 @@ pub enum LeadOut {
     },
     /// `state/cluster` is written.
     ClusterWritten,
+    /// Nobody was taken over from: whoever froze for this attempt follows again.
+    Thaw,
     /// A decision, for the log and for `status`.
     Decided(Reason),
 }
@@ -179,4 +181,34 @@ pub enum Leadership {
         epoch: Epoch,
         fenced: bool,
     },
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Lead;
+impl Lead {
+    pub fn new(_: Identity, _: super::keys::Keys, _: LeadConfig, _: Epoch, _: At) -> Lead {
+        Lead
+    }
+    pub fn step(&mut self, _: At, _: LeadIn, _: &mut Vec<LeadOut>) {}
+    pub fn wake(&self) -> Option<At> {
+        None
+    }
+    pub fn leadership(&self) -> Leadership {
+        Leadership::Follower
+    }
+    pub fn leader_value(&self) -> Option<&LeaderValue> {
+        None
+    }
+    pub fn term_value(&self) -> Option<&TermValue> {
+        None
+    }
+    pub fn sync_value(&self) -> Option<&SyncValue> {
+        None
+    }
+    pub fn session(&self) -> Option<super::types::SessionId> {
+        None
+    }
+    pub fn explain(&self, _: At) -> Reason {
+        Reason::new("", "")
+    }
 }

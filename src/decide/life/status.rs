@@ -1,9 +1,11 @@
 //! What a node says of itself: one JSON value for `/status`, `lictor status` and the log.
 
 use super::{Node, State};
+use crate::decide::keys::Keys;
 use crate::decide::lead::Leadership;
+use crate::decide::reason::Reason;
 use crate::decide::time::At;
-use crate::decide::types::Epoch;
+use crate::decide::types::{ClusterId, Epoch, NodeName};
 use serde_json::{Value, json};
 
 /// The facts that the HTTP paths answer by.
@@ -19,11 +21,37 @@ pub struct Snapshot {
     pub healthy: bool,
     pub ready: bool,
     pub leader: Option<String>,
-    pub reason: String,
+    pub lag_seconds: Option<f64>,
+    pub reason: Reason,
     pub status: Value,
 }
 
 impl Node {
+    pub fn name(&self) -> &NodeName {
+        self.me()
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The epoch of the term this node last saw.
+    pub fn epoch(&self) -> Epoch {
+        self.lead.term_value().map(|term| term.epoch).unwrap_or_default()
+    }
+
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.cluster.as_ref().map(|cluster| cluster.id.clone())
+    }
+
+    /// Until when this node may act as leader.
+    pub fn deadline(&self) -> Option<At> {
+        match self.leadership() {
+            Leadership::Open { deadline, .. } => Some(deadline),
+            Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => None,
+        }
+    }
+
     pub fn role(&self) -> &'static str {
         match (&self.state, self.leadership()) {
             (State::Primary, Leadership::Open { .. }) => "primary",
@@ -39,7 +67,8 @@ impl Node {
         };
         let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
         let sync = self.lead.sync_value();
-        let reason = self.reasons.back().map(|(_, reason)| reason.to_string()).unwrap_or_default();
+        let begun = || Reason::new("start", "nothing was decided yet");
+        let reason = self.reasons.back().map(|(_, reason)| reason.clone()).unwrap_or_else(begun);
         Snapshot {
             role: self.role(),
             state: self.state.name(),
@@ -51,6 +80,7 @@ impl Node {
             ready: matches!(self.state, State::Primary)
                 || (self.state == State::Replica && self.follow.done.is_some()),
             leader: self.lead.leader_value().map(|leader| leader.node.to_string()),
+            lag_seconds: None,
             reason,
             status: self.status(now),
         }

@@ -1,0 +1,53 @@
+//! From the checked configuration to what the core must know.
+
+use crate::config::{self, Config};
+use crate::decide::lead::SyncMode;
+use crate::decide::life::{OnCrash, Settings, Timeouts};
+
+pub(super) fn settings(config: &Config) -> Settings {
+    let (local, cluster) = (&config.local, &config.cluster);
+    let on_crash = match cluster.on_crash {
+        config::OnCrash::Failover => OnCrash::Failover,
+        config::OnCrash::Restart => OnCrash::Restart,
+    };
+    let times = &cluster.timeouts;
+    Settings {
+        lead: config.lead(),
+        demote_budget: cluster.demote_budget,
+        kill_budget: cluster.kill_budget,
+        on_crash,
+        restart_max: cluster.restart_max,
+        restart_window: cluster.restart_window,
+        timeouts: Timeouts {
+            bootstrap: times.bootstrap,
+            pre_start: times.pre_start,
+            replicate: times.replicate,
+            promote: times.promote,
+            position: times.position,
+            health: times.health,
+            sync: times.sync,
+        },
+        bootstrap_expect: cluster.bootstrap_expect,
+        priorities: cluster.priorities.clone(),
+        no_failover: cluster.no_failover.clone(),
+        health_interval: cluster.health_interval,
+        expel_after: cluster.expel_after,
+        stop_timeout: local.stop_timeout,
+        service: local.service.clone().unwrap_or_default(),
+        address: local.address.to_string(),
+        app_port: local.app_port.unwrap_or(0),
+        zone: local.zone.clone(),
+        host: local.host.clone(),
+        tags: local.tags.clone(),
+        roles: local.roles.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// `sync` needs its hook: without one a promise of no loss would be empty.
+pub(super) fn needs_sync_hook(config: &Config) -> bool {
+    match config.cluster.sync {
+        SyncMode::Off => false,
+        SyncMode::On | SyncMode::Strict(_) => true,
+    }
+}

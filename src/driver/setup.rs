@@ -1,0 +1,337 @@
+//! From a checked configuration to a running driver, in the order the module's doc tells.
+
+use super::volume::{Volume, VolumeError};
+use super::{Driver, Ears, INPUTS_MAX, publish, settings, wall, watch};
+use crate::config::{self, Config, ConfigError, LoadArgs};
+use crate::consul::{Address, ConsulStore, Secret as ConsulSecret, Settings, SetupError, Tls};
+use crate::decide::call::{Answer, Call, StoreError};
+use crate::decide::hook::Hook;
+use crate::decide::io::Now;
+use crate::decide::keys::{Key, Keys};
+use crate::decide::life::{Boot, Node};
+use crate::decide::records::RequestValue;
+use crate::decide::time::Span;
+use crate::decide::types::{ClusterId, ClusterName, Epoch, Identity, RunId};
+use crate::http::{self, Action, BindError, Board, Parts, PeerAuth, PeerClient, Server, nonce};
+use crate::process::children::Children;
+use crate::process::guard;
+use crate::process::hooks::{self, HookSettings, Hooks, Missing};
+use crate::process::link::{Generation, GuardLink};
+use crate::process::signals::Signals;
+use crate::process::{clock, environment, user};
+use crate::store::Store;
+use crate::telemetry;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Between two attempts to reach Consul at the start.
+const CONSUL_AGAIN: Span = Span::secs(1);
+/// How long a request for an action is good.
+const REQUEST_LIFE_MS: u64 = 30_000;
+/// fsync, name look-ups and directory walks; they never spawn or wait for processes.
+const BLOCKING_THREADS: usize = 2;
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// What ends a start. The exit code is part of the contract.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}; a node of a cluster can't run without it")]
+    Hook(#[from] Missing),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Consul(#[from] SetupError),
+    #[error("Consul refuses this token: {0}; give one with the rules of docs/security.md")]
+    Denied(String),
+    #[error("cannot start: {0}")]
+    Other(String),
+}
+
+impl StartError {
+    pub fn code(&self) -> i32 {
+        match self {
+            StartError::Config(_) | StartError::Hook(_) | StartError::Consul(_) => 64,
+            StartError::Volume(VolumeError::TwoFileSystems { .. } | VolumeError::NoUser { .. }) => {
+                64
+            }
+            StartError::Volume(VolumeError::OtherCluster { .. } | VolumeError::InUse(_))
+            | StartError::Denied(_) => 3,
+            StartError::Volume(_) | StartError::Bind(_) | StartError::Other(_) => 1,
+        }
+    }
+}
+
+fn other(error: impl std::fmt::Display) -> StartError {
+    StartError::Other(error.to_string())
+}
+
+/// Runs a node of a cluster to its end; the exit code. Called before any thread exists.
+pub fn run(config: Config, load: LoadArgs) -> i32 {
+    let started = check_hooks(&config)
+        .and_then(|()| Ok(Volume::open(&config)?))
+        .and_then(|volume| Ok((volume, guard::split().map_err(other)?)));
+    let end = started.and_then(|(volume, link)| in_sidecar(config, load, volume, link));
+    end.unwrap_or_else(|error| {
+        eprintln!("lictor: {error}");
+        error.code()
+    })
+}
+
+fn check_hooks(config: &Config) -> Result<(), StartError> {
+    let dir = &config.local.hooks;
+    let required = [
+        Hook::Bootstrap,
+        Hook::PreStart,
+        Hook::Replicate,
+        Hook::Promote,
+        Hook::Demote,
+        Hook::Position,
+    ];
+    for hook in required {
+        hooks::check(dir, hook)?;
+    }
+    if settings::needs_sync_hook(config) {
+        hooks::check(dir, Hook::Sync)?;
+    }
+    Ok(())
+}
+
+fn in_sidecar(
+    config: Config,
+    load: LoadArgs,
+    volume: Volume,
+    link: GuardLink,
+) -> Result<i32, StartError> {
+    let log = telemetry::start(config.local.log).map_err(other)?;
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime =
+        builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build().map_err(other)?;
+    let end = runtime.block_on(async {
+        let guard = link.start().map_err(other)?;
+        let end = start(config, load, Arc::new(volume), &guard).await;
+        guard.announce_leaving();
+        end
+    });
+    runtime.shutdown_background();
+    log.flush(FLUSH);
+    end
+}
+
+async fn start(
+    config: Config,
+    load: LoadArgs,
+    volume: Arc<Volume>,
+    guard: &crate::process::link::Guard,
+) -> Result<i32, StartError> {
+    let children = Children::start().map_err(other)?;
+    let mut signals = Signals::new().map_err(other)?;
+    let node = config.local.node.clone();
+    let run = RunId::new(&nonce::hex::<8>().map_err(other)?);
+    let auth = PeerAuth::new(node.clone(), run.clone());
+    let at = clock::now();
+    let board = Board::new(publish::waiting(&node, "Consul was not asked yet"), at);
+    let token = match &config.local.token_file {
+        Some(path) => Some(http::Secret::new(config::read_secret(path)?.reveal().as_bytes())),
+        None => None,
+    };
+    let parts = Parts { board: board.clone(), auth: auth.clone(), clock: clock::now, token };
+    let (server, incoming) = Server::bind(config.local.listen, parts).await?;
+    tokio::spawn(server.run());
+    let store = store(&config)?;
+    let Some(text) = reach(&config, &store, &board, &mut signals).await? else { return Ok(0) };
+    let config = Arc::new(config::load(&LoadArgs { kv: text, ..load })?);
+    for warning in &config.warnings {
+        tracing::warn!(event = "config.warning", warning);
+    }
+    let identity = Identity { node, run, disk: volume.disk.clone() };
+    let boot = boot(&config, &volume, identity)?;
+    let node = Node::new(boot, settings::settings(&config), Now { at, wall: wall::now_ms() });
+    let (inputs, listen) = mpsc::channel(INPUTS_MAX);
+    let keys = node.keys().clone();
+    for (key, what) in [(keys.leader(), watch::What::Leader), (keys.state(), watch::What::State)] {
+        tokio::spawn(watch::watch(store.clone(), key, what, inputs.clone()));
+    }
+    let driver = Driver {
+        node,
+        hooks: hooks_of(&config, &volume, &children, guard)?,
+        config,
+        store,
+        guard: guard.clone(),
+        children,
+        peers: PeerClient::new(auth.clone()),
+        auth,
+        board,
+        volume,
+        app: None,
+        inputs,
+        queue: Default::default(),
+        asked: BTreeMap::new(),
+        actions: BTreeMap::new(),
+        outside: 0,
+        kill_at: at,
+        fired: Generation(0),
+        key_asked: None,
+        under_way: Default::default(),
+        leaving: None,
+    };
+    Ok(driver.live(Ears { inputs: listen, incoming, signals }).await)
+}
+
+/// The store as configured.
+pub fn store(config: &Config) -> Result<ConsulStore, StartError> {
+    let consul = &config.local.consul;
+    let addresses =
+        consul.addresses.iter().map(|text| text.parse::<Address>()).collect::<Result<_, _>>()?;
+    let token = consul.token.as_ref().map(|token| ConsulSecret::new(token.reveal()));
+    let read = |path: &std::path::PathBuf| {
+        std::fs::read(path).map_err(|error| other(format!("{}: {error}", path.display())))
+    };
+    let tls = Tls {
+        ca: consul.ca.as_ref().map(read).transpose()?,
+        identity: match &consul.identity {
+            Some((cert, key)) => Some((read(cert)?, read(key)?)),
+            None => None,
+        },
+    };
+    Ok(ConsulStore::new(Settings { addresses, token, tls })?)
+}
+
+/// Waits for Consul: a token that is good, and `state/config`. `None`: asked to stop meanwhile.
+async fn reach(
+    config: &Config,
+    store: &ConsulStore,
+    board: &Board,
+    signals: &mut Signals,
+) -> Result<Option<Option<String>>, StartError> {
+    let cluster = config.local.cluster.clone().unwrap_or_else(|| ClusterName::new(""));
+    let keys = Keys::new(&cluster);
+    let limit = config.cluster.request_timeout;
+    loop {
+        board.stepped(clock::now());
+        match ask(store, &keys, limit).await {
+            Ok(text) => return Ok(Some(text)),
+            Err(StoreError::Denied(why)) => return Err(StartError::Denied(why)),
+            Err(error) => {
+                let addresses = config.local.consul.addresses.join(", ");
+                let why = format!("Consul at {addresses} does not answer: {error}; asked again");
+                tracing::warn!(event = "start.consul", reason = why);
+                board.publish(publish::waiting(&config.local.node, &why));
+            }
+        }
+        tokio::select! {
+            signal = signals.next() => {
+                if matches!(signal, Ok(libc::SIGTERM | libc::SIGINT | libc::SIGQUIT) | Err(_)) {
+                    return Ok(None);
+                }
+            }
+            () = tokio::time::sleep(CONSUL_AGAIN.to_std()) => {}
+        }
+    }
+}
+
+async fn ask(store: &ConsulStore, keys: &Keys, limit: Span) -> Result<Option<String>, StoreError> {
+    store.prove_token(&keys.leader(), limit).await?;
+    let read = Call::Read { key: keys.config(), recurse: false };
+    match store.call(read, limit).await? {
+        Answer::Entries(entries) => {
+            Ok(entries.into_iter().next().map(|e| String::from_utf8_lossy(&e.value).into_owned()))
+        }
+        Answer::Txn(_) | Answer::Session(_) | Answer::Known(_) | Answer::Done => Ok(None),
+    }
+}
+
+/// `secrets/peer`.
+#[derive(Serialize, Deserialize)]
+struct PeerKey {
+    v: u32,
+    /// 32 bytes in hexadecimal digits.
+    key: String,
+}
+
+fn boot(config: &Config, volume: &Volume, identity: Identity) -> Result<Boot, StartError> {
+    let cluster_name = config.local.cluster.clone().ok_or_else(|| other("no cluster"))?;
+    let key = PeerKey { v: 1, key: nonce::hex::<32>().map_err(other)? };
+    Ok(Boot {
+        identity,
+        cluster_name,
+        floor: volume.floor,
+        cluster: volume.cluster.clone(),
+        data: volume.data,
+        marker: volume.marker,
+        fresh_id: ClusterId::new(&nonce::hex::<8>().map_err(other)?),
+        fresh_secret: serde_json::to_vec(&key).map_err(other)?,
+    })
+}
+
+/// Reads the key that peers prove themselves by; it stays in memory.
+pub(super) async fn read_peer_key(
+    store: &ConsulStore,
+    auth: &PeerAuth,
+    cluster: ClusterId,
+    key: Key,
+    limit: Span,
+) -> Result<(), String> {
+    let read = Call::Read { key, recurse: false };
+    let answer = store.call(read, limit).await.map_err(|error| error.to_string())?;
+    let Answer::Entries(entries) = answer else { return Err("no entries".into()) };
+    let entry = entries.first().ok_or("secrets/peer is not there")?;
+    let value: PeerKey =
+        serde_json::from_slice(&entry.value).map_err(|_| "secrets/peer is not ours")?;
+    let bytes = unhex(&value.key).ok_or("secrets/peer holds no key")?;
+    auth.set_key(cluster, &http::Secret::new(&bytes)).map_err(|error| error.to_string())
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let pairs = digits.chunks_exact(2);
+    pairs.map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect()
+}
+
+fn hooks_of(
+    config: &Config,
+    volume: &Volume,
+    children: &Children,
+    guard: &crate::process::link::Guard,
+) -> Result<Hooks, StartError> {
+    let local = &config.local;
+    let user = match &local.hook_user {
+        Some(name) => Some(user::find(name).map_err(other)?),
+        None => None,
+    };
+    let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+    let facts = BTreeMap::from([
+        ("CLUSTER".to_owned(), local.cluster.as_ref().map(|c| c.to_string()).unwrap_or_default()),
+        ("NODE".to_owned(), local.node.to_string()),
+        ("DATA_DIR".to_owned(), path(volume.app.clone())),
+        ("STATE_DIR".to_owned(), path(volume.state_dir())),
+        ("SECRETS_DIR".to_owned(), path(volume.secrets_dir())),
+        ("APP_ADDR".to_owned(), local.address.to_string()),
+        ("APP_PORT".to_owned(), local.app_port.unwrap_or(0).to_string()),
+    ]);
+    let own = config::Environment::of_process().0;
+    let own = own.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let mut env = environment::of_application(own, &[]);
+    env.extend(local.env.iter().map(|(name, value)| (name.into(), value.into())));
+    let settings = HookSettings {
+        dir: local.hooks.clone(),
+        state_dir: volume.state_dir(),
+        user,
+        env,
+        secret: Vec::new(),
+        facts,
+    };
+    Ok(Hooks::new(settings, children.clone(), Some(guard.clone())))
+}
+
+/// An operator's action as the record that asks for it.
+pub fn request(action: Action, by: String, epoch: Epoch, wall: u64) -> RequestValue {
+    let Action::Switchover { to } = action;
+    RequestValue { v: 1, verb: "switchover".into(), to, by, epoch, expires: wall + REQUEST_LIFE_MS }
+}

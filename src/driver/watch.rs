@@ -1,0 +1,68 @@
+//! The two watches: `leader` alone, for it changes every second, and everything under `state/`.
+//!
+//! A watch that fails begins again without an index, so that nothing is missed; so does one whose index went back. The end of
+//! each wait returns all there is: no edge is the only trigger of anything.
+
+use crate::consul::ConsulStore;
+use crate::decide::io::Input;
+use crate::decide::keys::Key;
+use crate::decide::lead::Seen;
+use crate::decide::time::Span;
+use crate::store::{Store, Watched};
+use tokio::sync::mpsc::Sender;
+
+/// A holder renews three times a lease: a longer silence is news in itself, and a hung address is noticed.
+pub(super) const LEADER_WAIT: Span = Span::secs(5);
+/// The reconcile of everything else.
+pub(super) const STATE_WAIT: Span = Span::secs(30);
+/// After an error; an agent that refuses at once must not be asked in a tight loop.
+const PAUSE: Span = Span(200);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    Leader,
+    State,
+}
+
+/// Runs until nobody listens any more.
+pub(super) async fn watch(store: ConsulStore, key: Key, what: What, inputs: Sender<Input>) {
+    let (recurse, wait) = match what {
+        What::Leader => (false, LEADER_WAIT),
+        What::State => (true, STATE_WAIT),
+    };
+    let mut after = None;
+    let mut failing = false;
+    loop {
+        match store.watch(&key, recurse, after, wait).await {
+            Ok(watched) => {
+                if failing {
+                    tracing::info!(event = "watch.back", key = %key);
+                }
+                failing = false;
+                after = (!watched.early).then_some(watched.index);
+                if inputs.send(input(what, watched)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(event = "watch.lost", key = %key, %error);
+                }
+                failing = true;
+                after = None;
+                tokio::time::sleep(PAUSE.to_std()).await;
+                if inputs.is_closed() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn input(what: What, watched: Watched) -> Input {
+    let seen = if watched.early { Seen::Early } else { Seen::Read };
+    match what {
+        What::Leader => Input::Leader { entry: watched.entries.into_iter().next(), seen },
+        What::State => Input::State { entries: watched.entries, seen },
+    }
+}
