@@ -56,9 +56,6 @@ pub struct SyncValue {
     pub members: BTreeSet<NodeName>,
     /// A commit is acknowledged by at least so many of the others.
     pub acks: u32,
-    /// May acknowledge already, and are not counted yet: they are asked to connect as acknowledging replicas.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub joining: BTreeSet<NodeName>,
 }
 
 /// `state/cluster`: written once, together with `secrets/peer`, after the bootstrap hook succeeded.

@@ -1,7 +1,39 @@
 //! Leadership: the lock, its proofs, the list of those who may take it, and the sync set. Pure, and runs alone.
 //!
-//! `Lead` knows nothing of applications or hooks: it says until when this node may act as leader ([`Leadership`]); what the
-//! application may do is `life`'s business.
+//! `Lead` knows nothing of applications or hooks: it says until when this node may act as leader ([`Leadership`]);
+//! what the application may do is `life`'s business. The rules it follows are numbered in `docs/lease.md`.
+//!
+//! ```text
+//!   inputs -> view (what was seen, the timer) -> take (may I try?) -> acquire (one transaction, resolved)
+//!                                                                        |
+//!            release <- fenced <- closed <- deadline, loss, demotion <- term (renew, list, sync, cluster)
+//! ```
+//!
+//! Invariant: a term is open only while `now < deadline`, and once closed it never opens again.
+
+mod acquire;
+pub mod counted;
+mod explain;
+mod list;
+mod machine;
+pub mod mutant;
+mod proof;
+mod release;
+mod renew;
+mod session;
+mod sync;
+mod take;
+mod term;
+mod view;
+mod write;
+
+#[cfg(test)]
+mod canon;
+#[cfg(test)]
+mod tests;
+
+pub use machine::Lead;
+pub use sync::SyncSet;
 
 use super::call::{Answer, Call, Entry, StoreError};
 use super::reason::Reason;
@@ -155,7 +187,7 @@ pub enum LeadOut {
     },
     /// `state/cluster` is written.
     ClusterWritten,
-    /// Nobody was taken over from: whoever froze for this attempt follows again.
+    /// An attempt that had frozen nodes is over without a term: run `replicate` again.
     Thaw,
     /// A decision, for the log and for `status`.
     Decided(Reason),
@@ -181,34 +213,4 @@ pub enum Leadership {
         epoch: Epoch,
         fenced: bool,
     },
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Lead;
-impl Lead {
-    pub fn new(_: Identity, _: super::keys::Keys, _: LeadConfig, _: Epoch, _: At) -> Lead {
-        Lead
-    }
-    pub fn step(&mut self, _: At, _: LeadIn, _: &mut Vec<LeadOut>) {}
-    pub fn wake(&self) -> Option<At> {
-        None
-    }
-    pub fn leadership(&self) -> Leadership {
-        Leadership::Follower
-    }
-    pub fn leader_value(&self) -> Option<&LeaderValue> {
-        None
-    }
-    pub fn term_value(&self) -> Option<&TermValue> {
-        None
-    }
-    pub fn sync_value(&self) -> Option<&SyncValue> {
-        None
-    }
-    pub fn session(&self) -> Option<super::types::SessionId> {
-        None
-    }
-    pub fn explain(&self, _: At) -> Reason {
-        Reason::new("", "")
-    }
 }

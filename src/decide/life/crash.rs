@@ -123,7 +123,7 @@ impl Node {
     }
 
     pub(crate) fn sync_is_self(&self) -> bool {
-        self.lead.sync_value().is_some_and(|sync| sync.members.iter().all(|node| node == self.me()))
+        self.sync_seen().is_some_and(|sync| sync.members.iter().all(|node| node == self.me()))
     }
 
     pub(crate) fn app_not_started(&mut self, now: At, why: String, out: &mut Outbox) {

@@ -96,7 +96,7 @@ impl Node {
 
     /// A node that led waits for its successor first: how the application must start depends on it.
     pub(crate) fn start_soon(&mut self, now: At, out: &mut Outbox) -> bool {
-        let led = self.lead.leader_value().is_some_and(|value| value.node == *self.me());
+        let led = self.lead.leader_seen().is_some_and(|value| value.node == *self.me());
         if led && self.other_leader().is_none() && self.others_may_take() {
             let lease = self.set.lead.lease_max;
             let until = now + lease + lease + SUCCESSOR_GRACE;

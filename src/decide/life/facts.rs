@@ -24,7 +24,7 @@ impl Node {
     /// The facts every hook gets.
     pub(crate) fn facts(&self) -> Facts {
         let mut facts = Facts::new();
-        let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
+        let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
         put(&mut facts, "EPOCH", epoch);
         let role = match &self.state {
             State::Primary | State::Promoting { .. } | State::Demoting { .. } => "primary",
@@ -47,8 +47,8 @@ impl Node {
 
     /// Whoever holds the lock now, this node too.
     fn known_primary(&self) -> Option<&LeaderValue> {
-        let value = self.lead.leader_value()?;
-        let term = self.lead.term_value()?;
+        let value = self.lead.leader_seen()?;
+        let term = self.term_seen()?;
         let current = value.epoch == term.epoch && value.run == term.run;
         (current && value.state == LockState::Held).then_some(value)
     }
@@ -61,9 +61,8 @@ impl Node {
             SyncMode::Strict(_) => "strict",
         };
         put(facts, "SYNC_MODE", mode);
-        if let Some(sync) = self.lead.sync_value() {
-            let all: BTreeSet<NodeName> = sync.members.union(&sync.joining).cloned().collect();
-            put(facts, "SYNC_MEMBERS", names(&all));
+        if let Some(sync) = self.sync_seen() {
+            put(facts, "SYNC_MEMBERS", names(&sync.members));
             put(facts, "SYNC_ACKS", sync.acks);
         }
     }

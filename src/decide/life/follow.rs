@@ -49,12 +49,13 @@ impl Node {
         self.follow.frozen = Some(now + FREEZE_MOST);
     }
 
-    /// Whether the sync set asks this node to acknowledge.
-    pub(crate) fn is_asked_to_acknowledge(&self) -> bool {
-        let Some(sync) = self.lead.sync_value() else { return false };
-        let term = self.lead.term_value().map(|term| term.epoch);
-        Some(sync.epoch) == term
-            && (sync.members.contains(self.me()) || sync.joining.contains(self.me()))
+    /// Whether this node may acknowledge commits of the running term. While nobody must acknowledge anybody may; from then
+    /// on members alone, else a commit could be on a node that no taker asks.
+    pub(crate) fn may_acknowledge(&self) -> bool {
+        let Some(sync) = self.sync_seen() else { return false };
+        let term = self.term_seen().map(|term| term.epoch);
+        let current = Some(sync.epoch) == term;
+        current && (sync.acks == 0 || sync.members.contains(self.me()))
     }
 
     /// Runs `replicate` when the leader, its term or this node's part in the sync set changed.
@@ -72,7 +73,7 @@ impl Node {
         if self.follow.frozen.is_some() && !newer {
             return;
         }
-        let acknowledges = self.is_asked_to_acknowledge();
+        let acknowledges = self.may_acknowledge();
         if !newer && self.follow.acknowledges == acknowledges {
             return;
         }

@@ -162,12 +162,12 @@ impl Node {
 
     pub(crate) fn eligible(&self, member: &MemberValue) -> bool {
         let entry = Member { node: member.node.clone(), disk: member.disk.clone() };
-        self.lead.term_value().is_some_and(|term| term.eligible.contains(&entry))
+        self.term_seen().is_some_and(|term| term.eligible.contains(&entry))
     }
 
     /// The listed members beside this node.
     pub(crate) fn eligible_others(&self) -> BTreeSet<NodeName> {
-        let Some(term) = self.lead.term_value() else { return BTreeSet::new() };
+        let Some(term) = self.term_seen() else { return BTreeSet::new() };
         let others = term.eligible.iter().map(|member| member.node.clone());
         others.filter(|node| node != self.me()).collect()
     }
@@ -197,7 +197,7 @@ impl Node {
                 admit.push(Member { node: member.node.clone(), disk: member.disk.clone() });
             }
         }
-        if let Some(term) = self.lead.term_value() {
+        if let Some(term) = self.term_seen() {
             for member in &term.eligible {
                 if member.node != *self.me()
                     && self.peers.silent(&member.node, now) >= self.set.expel_after

@@ -27,7 +27,9 @@ use super::io::{Effect, Input, Now, Outbox};
 use super::keys::Keys;
 use super::lead::{Lead, LeadIn, LeadOut, Leadership};
 use super::reason::Reason;
-use super::records::{ClusterValue, Follows, MemberValue, RequestValue, ResultValue, decode};
+use super::records::{
+    ClusterValue, Follows, MemberValue, RequestValue, ResultValue, SyncValue, TermValue, decode,
+};
 use super::time::{At, Span};
 use super::types::{ClusterId, ClusterName, Epoch, Identity, NodeName, OpId};
 pub use settings::{OnCrash, Settings, Timeouts};
@@ -188,7 +190,7 @@ impl Node {
     /// When the next `Tick` is needed.
     pub fn wake(&self, now: At) -> At {
         let idle = now + Span::secs(1);
-        [self.lead.wake(), self.life_wake(now), self.peers.wake(), self.health.wake()]
+        [self.lead.wake(now), self.life_wake(now), self.peers.wake(), self.health.wake()]
             .into_iter()
             .flatten()
             .fold(idle, At::min)
@@ -359,14 +361,22 @@ impl Node {
         self.state = state;
     }
 
+    pub(crate) fn term_seen(&self) -> Option<&TermValue> {
+        self.lead.term_seen().map(|(term, _)| term)
+    }
+
+    pub(crate) fn sync_seen(&self) -> Option<&SyncValue> {
+        self.lead.sync_seen().map(|(sync, _)| sync)
+    }
+
     pub(crate) fn leadership(&self) -> Leadership {
         self.lead.leadership()
     }
 
     /// The term this node follows, if another node leads.
     pub(crate) fn other_leader(&self) -> Option<Follows> {
-        let value = self.lead.leader_value()?;
-        let term = self.lead.term_value()?;
+        let value = self.lead.leader_seen()?;
+        let term = self.term_seen()?;
         let current = value.epoch == term.epoch && value.run == term.run;
         let other = value.node != *self.me() || value.run != self.boot.identity.run;
         let held = value.state == super::records::LockState::Held;

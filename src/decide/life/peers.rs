@@ -202,7 +202,7 @@ impl Node {
         if self.peers.is_asked_for_position(node) {
             return;
         }
-        let Some(term) = self.lead.term_value() else { return };
+        let Some(term) = self.term_seen() else { return };
         let ask = Ask::Position { freeze: false, epoch: term.epoch, run: term.run.clone() };
         if let Some(id) = self.peer_call(node, ask, POSITION_TIMEOUT, out) {
             self.peers.calls.insert(id, Asked::Position(node.clone()));
@@ -219,7 +219,7 @@ impl Node {
     ) {
         match ask {
             Ask::Ping => {
-                let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
+                let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
                 let told = Told::Pong { epoch, state: self.state.name().to_owned() };
                 out.push(Effect::PeerAnswer { id, told });
             }
@@ -258,7 +258,7 @@ impl Node {
             return Err("this node holds the lock".into());
         }
         let same =
-            self.lead.term_value().is_some_and(|term| term.epoch == epoch && term.run == *run);
+            self.term_seen().is_some_and(|term| term.epoch == epoch && term.run == *run);
         if !same {
             return Err("this node sees another term".into());
         }

@@ -84,7 +84,7 @@ impl Node {
 
     fn registration(&self) -> Registration {
         let (passing, output) = self.passing();
-        let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
+        let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
         let mut meta = BTreeMap::new();
         meta.insert("epoch".to_owned(), epoch.to_string());
         meta.insert("node".to_owned(), self.me().to_string());

@@ -227,7 +227,7 @@ impl Node {
         match self.set.lead.sync {
             SyncMode::Off => Ok(()),
             SyncMode::On | SyncMode::Strict(_)
-                if self.lead.sync_value().is_some_and(|sync| listed(&sync.members)) =>
+                if self.sync_seen().is_some_and(|sync| listed(&sync.members)) =>
             {
                 Ok(())
             }

@@ -37,7 +37,7 @@ impl Node {
 
     /// The epoch of the term this node last saw.
     pub fn epoch(&self) -> Epoch {
-        self.lead.term_value().map(|term| term.epoch).unwrap_or_default()
+        self.term_seen().map(|term| term.epoch).unwrap_or_default()
     }
 
     pub fn cluster_id(&self) -> Option<ClusterId> {
@@ -65,8 +65,8 @@ impl Node {
             Leadership::Open { deadline, .. } => Some(deadline),
             Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => None,
         };
-        let epoch = self.lead.term_value().map(|term| term.epoch).unwrap_or_default();
-        let sync = self.lead.sync_value();
+        let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
+        let sync = self.sync_seen();
         let begun = || Reason::new("start", "nothing was decided yet");
         let reason = self.reasons.back().map(|(_, reason)| reason.clone()).unwrap_or_else(begun);
         Snapshot {
@@ -79,7 +79,7 @@ impl Node {
             healthy: self.app.is_some() && self.health.ok,
             ready: matches!(self.state, State::Primary)
                 || (self.state == State::Replica && self.follow.done.is_some()),
-            leader: self.lead.leader_value().map(|leader| leader.node.to_string()),
+            leader: self.lead.leader_seen().map(|leader| leader.node.to_string()),
             lag_seconds: None,
             reason,
             status: self.status(now),
@@ -88,7 +88,7 @@ impl Node {
 
     fn status(&self, now: At) -> Value {
         let me = &self.boot.identity;
-        let leader = self.lead.leader_value();
+        let leader = self.lead.leader_seen();
         let members: Vec<Value> = self.members.values().map(|member| self.row(member)).collect();
         let reasons: Vec<Value> = self
             .reasons
@@ -108,8 +108,8 @@ impl Node {
             "since_ms": now.since(self.since),
             "leadership": self.leadership_json(now),
             "leader": leader,
-            "term": self.lead.term_value(),
-            "sync": self.lead.sync_value(),
+            "term": self.term_seen(),
+            "sync": self.sync_seen(),
             "floor": self.disk.floor,
             "follows": self.follow.done,
             "frozen": self.follow.frozen.is_some(),
@@ -134,8 +134,8 @@ impl Node {
     }
 
     fn row(&self, member: &crate::decide::records::MemberValue) -> Value {
-        let leads = self.lead.leader_value().is_some_and(|leader| leader.node == member.node);
-        let sync = self.lead.sync_value().is_some_and(|sync| sync.members.contains(&member.node));
+        let leads = self.lead.leader_seen().is_some_and(|leader| leader.node == member.node);
+        let sync = self.sync_seen().is_some_and(|sync| sync.members.contains(&member.node));
         json!({
             "node": member.node,
             "state": member.state,
