@@ -1,13 +1,47 @@
 //! Leadership: the lock, its proofs, the list of those who may take it, and the sync set. Pure, and runs alone.
 //!
-//! `Lead` knows nothing of applications or hooks: it says until when this node may act as leader ([`Leadership`]); what the
-//! application may do is `life`'s business.
+//! `Lead` knows nothing of applications or hooks: it says until when this node may act as leader ([`Leadership`]);
+//! what the application may do is `life`'s business. The rules it follows are numbered in `docs/lease.md`.
+//!
+//! ```text
+//!   inputs -> view (what was seen, the timer) -> take (may I try?) -> acquire (one transaction, resolved)
+//!                                                                        |
+//!            release <- fenced <- closed <- deadline, loss, demotion <- term (renew, list, sync, cluster)
+//! ```
+//!
+//! Invariant: a term is open only while `now < deadline`, and once closed it never opens again.
+
+mod acquire;
+pub mod counted;
+mod explain;
+mod list;
+mod machine;
+pub mod mutant;
+mod proof;
+mod release;
+mod renew;
+mod session;
+mod sync;
+mod take;
+mod term;
+mod view;
+mod write;
+
+#[cfg(test)]
+mod canon;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use machine::Lead;
+pub use sync::SyncSet;
 
 use super::call::{Answer, Call, Entry, StoreError};
 use super::reason::Reason;
-use super::records::{Follows, LeaderValue, SyncValue, TermValue};
+use super::records::Follows;
 use super::time::{At, Span};
-use super::types::{ClusterId, Epoch, Identity, Index, Member, NodeName, OpId, RunId};
+use super::types::{ClusterId, Epoch, Member, NodeName, OpId, RunId};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -155,6 +189,8 @@ pub enum LeadOut {
     },
     /// `state/cluster` is written.
     ClusterWritten,
+    /// An attempt that had frozen nodes is over without a term: run `replicate` again.
+    Thaw,
     /// A decision, for the log and for `status`.
     Decided(Reason),
 }

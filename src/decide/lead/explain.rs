@@ -1,0 +1,141 @@
+//! Why: the decision that stands, its inputs, and the one fact that would flip it.
+
+use super::super::reason::Reason;
+use super::super::time::At;
+use super::super::types::NodeName;
+use super::LeadOut;
+use super::counted::Short;
+use super::machine::Lead;
+use super::take::Bar;
+use std::collections::BTreeSet;
+
+impl Bar {
+    /// Stable, for machines.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Bar::Blind => "take.blind",
+            Bar::NoStanding => "take.starting",
+            Bar::Leading => "take.leading",
+            Bar::Closing => "take.closing",
+            Bar::Barred(reason) => reason.code,
+            Bar::Foreign => "take.foreign",
+            Bar::NoTerm => "take.no_term",
+            Bar::Unlisted(_) => "take.unlisted",
+            Bar::EmptyDisk => "take.empty",
+            Bar::NotInSync(_) => "take.not_in_sync",
+            Bar::SyncGarbage => "take.sync_garbage",
+            Bar::NotFollowing(..) => "take.not_following",
+            Bar::NotToBootstrap => "take.no_bootstrap",
+            Bar::Wait { .. } => "take.wait",
+            Bar::Short(Short::NotMember) => "take.not_in_sync",
+            Bar::Short(Short::NoOwnPosition) => "take.no_position",
+            Bar::Short(Short::TooFew { .. }) => "take.too_few",
+            Bar::Short(Short::Ahead { .. }) => "take.ahead",
+        }
+    }
+
+    pub(super) fn reason(&self, now: At) -> Reason {
+        let code = self.code();
+        let because = |text: String, flip: String| Reason::new(code, text).flip(flip);
+        match self {
+            Bar::Blind => because("leader and state/ are not read yet".into(), "an answer".into()),
+            Bar::NoStanding => because("the node is starting".into(), "its own report".into()),
+            Bar::Leading => because("this node leads".into(), "loss of the lock".into()),
+            Bar::Closing => because(
+                "the own term is over and not given back".into(),
+                "the application fenced and the lock released".into(),
+            ),
+            Bar::Barred(reason) => reason.clone(),
+            Bar::Foreign => {
+                because("the data is another cluster's".into(), "a volume of this cluster".into())
+            }
+            Bar::NoTerm => because(
+                "state/term is missing or unreadable beside data or a known epoch".into(),
+                "an operator's decision: lictor adopt".into(),
+            ),
+            Bar::Unlisted(names) => because(
+                format!("only {} may take", join(names)),
+                "one of them, or admission by a leader".into(),
+            ),
+            Bar::EmptyDisk => because("the disk is empty".into(), "data of this cluster".into()),
+            Bar::NotInSync(names) => because(
+                format!("only {} can be promoted without loss", join(names)),
+                "one of them".into(),
+            ),
+            Bar::SyncGarbage => {
+                because("state/sync is unreadable".into(), "an operator's decision".into())
+            }
+            Bar::NotFollowing(node, epoch) => because(
+                format!("this node did not follow {node} under epoch {epoch}"),
+                "a replicate hook that succeeded for it".into(),
+            ),
+            Bar::NotToBootstrap => because(
+                "the cluster is not made yet, and this node may not make it".into(),
+                "enough members reporting, all of them empty".into(),
+            ),
+            Bar::Wait { until, for_what } => because(
+                format!("waits {} for {for_what}", now.until(*until)),
+                "a clean release, or that time".into(),
+            ),
+            Bar::Short(short) => short_reason(code, short),
+        }
+    }
+}
+
+fn short_reason(code: &'static str, short: &Short) -> Reason {
+    match short {
+        Short::NotMember => Reason::new(code, "this node is not in the sync set"),
+        Short::NoOwnPosition => Reason::new(code, "the own application gave no frozen position")
+            .flip("an application that answers"),
+        Short::TooFew { need, have, missing } => {
+            let names = join(missing);
+            let text = format!("{have} of {need} sync members answered; missing: {names}");
+            Reason::new(code, text).flip(format!("an answer of {names}"))
+        }
+        Short::Ahead { node, order, own } => {
+            let text = format!("{node} has position {order}, this node {own}");
+            Reason::new(code, text).flip(format!("{node} takes, or this node catches up"))
+        }
+    }
+}
+
+fn join(names: &BTreeSet<NodeName>) -> String {
+    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+impl Lead {
+    /// Tells what bars this node, once for each change of its code.
+    pub(super) fn barred(&mut self, bar: &Bar, now: At, out: &mut Vec<LeadOut>) {
+        if self.told != Some(bar.code()) {
+            self.decided(bar.reason(now), out);
+        }
+    }
+
+    /// What this node waits for, and the one fact that would flip it.
+    pub fn explain(&self, now: At) -> Reason {
+        if let Some(taking) = &self.taking {
+            let text = format!("take-over under epoch {} is not settled", taking.epoch);
+            return Reason::new("take.open", text).flip("its answer, or a read that shows it");
+        }
+        if let Some(prep) = &self.prep {
+            let text = match prep.survey {
+                Some(_) => "prepares to take the lock: asks positions",
+                None => "prepares to take the lock",
+            };
+            return Reason::new("take.prepare", text).flip("a key that moves");
+        }
+        if let Some(term) = self.term.as_ref().filter(|term| term.open) {
+            let left = now.until(term.proofs.deadline());
+            let text = format!("leads under epoch {} for {left} more", term.epoch);
+            return Reason::new("lead", text).flip("no answer to a renewal until then");
+        }
+        if now < self.idle_until {
+            let text = format!("the last attempt failed; next in {}", now.until(self.idle_until));
+            return Reason::new("take.pause", text).flip("that time");
+        }
+        match self.judge(now) {
+            Ok(case) => Reason::new("take.now", format!("may take the lock: {case:?}")),
+            Err(bar) => bar.reason(now),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Planted faults. With the feature `mutants` one of them can be switched on; each must then be caught by the model.
+//!
+//! Without the feature [`on`] is `false` at compile time and costs nothing. Numbers are those of `docs/lease.md`.
+
+/// One rule off.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u32)]
+pub enum Mutant {
+    /// The deadline counts from the answer, not from the sending.
+    M01 = 1,
+    /// The take-over does not check the index of `leader`.
+    M02 = 2,
+    /// No wait when the key is free but not clean.
+    M03 = 3,
+    /// Released before the demotion is finished.
+    M04 = 4,
+    /// The epoch comes from the lock key alone.
+    M08 = 8,
+    /// Takes again without a new epoch.
+    M09 = 9,
+    /// The list of the eligible is not asked.
+    M10 = 10,
+    /// The wait covers one clock's error, not two.
+    M12 = 12,
+    /// A restarted node does not wait again.
+    M14 = 14,
+    /// The lease is shortened, the old deadline kept.
+    M16 = 16,
+    /// An absent key is taken at once.
+    M17 = 17,
+    /// An emptied store: promoted at once.
+    M18 = 18,
+    /// Renewal by a plain lock, the timer runs on `n`.
+    M19 = 19,
+    /// `n` grows per success, not per attempt.
+    M20 = 20,
+    /// Renewal by a plain lock, not bound to an index.
+    M21 = 21,
+    /// M21, and whose term it is follows from the lock's value.
+    M22 = 22,
+    /// M21, and a late success opens the term again.
+    M23 = 23,
+    /// Release bound to the session alone, which serves the next term too.
+    M24 = 24,
+    /// The term goes on under an unanswered release.
+    M25 = 25,
+    /// Identity is the node alone, not its run.
+    M28 = 28,
+    /// The index of `state/sync` is not checked.
+    M29 = 29,
+    /// The acquisition leaves `state/sync` as it was.
+    M30 = 30,
+    /// Stops requiring an acknowledgement before the smaller set is confirmed.
+    M31 = 31,
+    /// A clean value of another epoch, or on a locked key, is believed.
+    M32 = 32,
+    /// Every change of the sync set is hooked first and written then, whatever the number of acknowledgements.
+    M36 = 36,
+    /// Taking again while the term is open resets the sync set to the node itself.
+    M37 = 37,
+}
+
+/// Whether this fault is switched on.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub const fn on(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(feature = "mutants")]
+mod switch {
+    use super::Mutant;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static ACTIVE: AtomicU32 = AtomicU32::new(0);
+
+    /// Whether this fault is switched on.
+    #[inline]
+    pub fn on(mutant: Mutant) -> bool {
+        ACTIVE.load(Ordering::Relaxed) == mutant as u32
+    }
+
+    /// Switches one fault on for the whole process, or all off.
+    pub fn set(mutant: Option<Mutant>) {
+        ACTIVE.store(mutant.map_or(0, |m| m as u32), Ordering::Relaxed);
+    }
+}
+
+#[cfg(feature = "mutants")]
+pub use switch::{on, set};
