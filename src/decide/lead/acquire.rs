@@ -268,11 +268,12 @@ impl Lead {
         if taking.frozen {
             out.push(LeadOut::Thaw);
         }
-        self.idle_until = now + if taking.case == (Case::Again { open: true }) {
-            super::write::RETRY
-        } else {
-            BACKOFF
-        };
+        self.idle_until = now
+            + if taking.case == (Case::Again { open: true }) {
+                super::write::RETRY
+            } else {
+                BACKOFF
+            };
         let why = Reason::new("take.lost", "what was judged has changed before it was applied")
             .flip("a key that stands still until the transaction arrives");
         self.decided(why, out);

@@ -59,9 +59,7 @@ pub fn suffices(
     }
     let ahead = others.iter().filter_map(|node| Some((node, frozen(node)?.order)));
     match ahead.max_by_key(|(_, order)| *order) {
-        Some((node, order)) if order > own => {
-            Err(Short::Ahead { node: node.clone(), order, own })
-        }
+        Some((node, order)) if order > own => Err(Short::Ahead { node: node.clone(), order, own }),
         Some(_) | None => Ok(()),
     }
 }
@@ -96,7 +94,10 @@ mod tests {
         assert_eq!(verdict(&set, "b", &[("b", 5, false)]), Err(Short::NoOwnPosition));
         assert_eq!(verdict(&set, "c", &[("c", 9, true)]), Err(Short::NotMember));
         // The old leader itself comes back: it needs the other, who alone must have every commit.
-        assert!(matches!(verdict(&set, "a", &[("a", 9, true)]), Err(Short::TooFew { need: 1, .. })));
+        assert!(matches!(
+            verdict(&set, "a", &[("a", 9, true)]),
+            Err(Short::TooFew { need: 1, .. })
+        ));
         assert_eq!(verdict(&set, "a", &[("a", 9, true), ("b", 9, true)]), Ok(()));
     }
 

@@ -22,7 +22,10 @@ use std::collections::BTreeMap;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Pending {
     /// A consistent read, and what was known when it was sent.
-    Read { known: Judged, prep: bool },
+    Read {
+        known: Judged,
+        prep: bool,
+    },
     Create,
     Session(SessionId),
     Renewal,
@@ -298,9 +301,10 @@ impl Lead {
         let mut times: Vec<At> = self.read_at.into_iter().collect();
         if let Some(term) = &self.term {
             let open = term.open.then(|| term.proofs.deadline());
-            let renewal = term.renewal.next.filter(|_| {
-                term.open && term.renewal.attempt.is_none() && self.holds_lock()
-            });
+            let renewal = term
+                .renewal
+                .next
+                .filter(|_| term.open && term.renewal.attempt.is_none() && self.holds_lock());
             let list = term.list.write.as_ref().and_then(|write| write.wake());
             let cluster = term.cluster.as_ref().filter(|c| c.op.is_none()).map(|c| c.next);
             times.extend(open);
@@ -333,11 +337,6 @@ impl Lead {
         times.extend(idle.map(|session| session.at));
         // What is due already was done by this step's sweep, or waits for an input.
         times.into_iter().filter(|at| *at > now).min()
-    }
-
-    /// The session of the term that is held, open or closed.
-    pub fn session(&self) -> Option<SessionId> {
-        self.term.as_ref().map(|term| term.session.clone())
     }
 
     pub fn floor(&self) -> Epoch {

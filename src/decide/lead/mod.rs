@@ -30,6 +30,8 @@ mod write;
 #[cfg(test)]
 mod canon;
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 mod tests;
 
 pub use machine::Lead;
@@ -37,9 +39,9 @@ pub use sync::SyncSet;
 
 use super::call::{Answer, Call, Entry, StoreError};
 use super::reason::Reason;
-use super::records::{Follows, LeaderValue, SyncValue, TermValue};
+use super::records::Follows;
 use super::time::{At, Span};
-use super::types::{ClusterId, Epoch, Identity, Index, Member, NodeName, OpId, RunId};
+use super::types::{ClusterId, Epoch, Member, NodeName, OpId, RunId};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -80,16 +80,12 @@ impl Lead {
             let write = Some(Write::new(Call::Txn(verbs), index));
             term.release = Some(Release { to, write, value });
         }
-        let why = Reason::new("release", format!("epoch {epoch} is fenced: the lock goes back clean"));
+        let why =
+            Reason::new("release", format!("epoch {epoch} is fenced: the lock goes back clean"));
         self.decided(why, out);
     }
 
-    pub(super) fn release_reply(
-        &mut self,
-        now: At,
-        op: OpId,
-        result: Result<Answer, StoreError>,
-    ) {
+    pub(super) fn release_reply(&mut self, now: At, op: OpId, result: Result<Answer, StoreError>) {
         let Some(write) = self.releasing().filter(|write| write.is(op)) else { return };
         match result {
             Ok(answer) => {

@@ -72,10 +72,7 @@ impl Lead {
         let verbs = if plain_lock() {
             vec![Verb::Lock(key, session, value.clone())]
         } else {
-            vec![
-                Verb::CheckSession(key.clone(), session),
-                Verb::Cas(key, index, value.clone()),
-            ]
+            vec![Verb::CheckSession(key.clone(), session), Verb::Cas(key, index, value.clone())]
         };
         let op = self.call(Pending::Renewal, Call::Txn(verbs), Some(deadline), out);
         if let Some(term) = &mut self.term {

@@ -32,8 +32,7 @@ impl Lead {
     }
 
     pub(super) fn adopt_session(&mut self, now: At, id: SessionId) {
-        let session =
-            Session { doomed: false, tries: 0, at: now + RENEW, op: None, gone: None };
+        let session = Session { doomed: false, tries: 0, at: now + RENEW, op: None, gone: None };
         self.sessions.insert(id, session);
     }
 
@@ -56,9 +55,8 @@ impl Lead {
     }
 
     pub(super) fn drive_sessions(&mut self, now: At, out: &mut Vec<LeadOut>) {
-        let due = |session: &Session| {
-            session.op.is_none() && session.gone.is_none() && session.at <= now
-        };
+        let due =
+            |session: &Session| session.op.is_none() && session.gone.is_none() && session.at <= now;
         let ids: Vec<SessionId> =
             self.sessions.iter().filter(|(_, s)| due(s)).map(|(id, _)| id.clone()).collect();
         for id in ids {

@@ -119,8 +119,7 @@ impl Lead {
 
     fn sync_written(&self) -> Option<SyncSet> {
         let value = self.view.sync_in_force()?;
-        let members =
-            value.members.iter().filter(|node| **node != self.me.node).cloned().collect();
+        let members = value.members.iter().filter(|node| **node != self.me.node).cloned().collect();
         Some(SyncSet { members, acks: value.acks })
     }
 
@@ -156,7 +155,8 @@ impl Lead {
         let safe = |set: &SyncSet| {
             in_force.covers(set) && syncing.doubt.as_ref().is_none_or(|doubt| doubt.covers(set))
         };
-        let hook_first = target.covers(&written) || mutant::on(Mutant::M36) && grows(&written, &target);
+        let hook_first =
+            target.covers(&written) || mutant::on(Mutant::M36) && grows(&written, &target);
         let hook_first = hook_first || mutant::on(Mutant::M31);
         if !settled && hook_first {
             if syncing.hook_at <= now {

@@ -222,7 +222,11 @@ impl Lead {
             if to.is_some_and(|to| *to != self.me.node) {
                 let until = self.view.since + TO_GRACE;
                 let for_what = "the preferred successor";
-                return if now < until { Err(Bar::Wait { until, for_what }) } else { Ok(Case::Clean) };
+                return if now < until {
+                    Err(Bar::Wait { until, for_what })
+                } else {
+                    Ok(Case::Clean)
+                };
             }
             return Ok(Case::Clean);
         }

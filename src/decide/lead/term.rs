@@ -4,7 +4,7 @@
 
 use super::super::reason::Reason;
 use super::super::time::At;
-use super::super::types::{Epoch, OpId, SessionId};
+use super::super::types::{Epoch, SessionId};
 use super::list::List;
 use super::machine::Lead;
 use super::mutant::{self, Mutant};
@@ -131,9 +131,7 @@ impl Lead {
                 promote_from: term.promote_from,
                 retaken: term.retaken,
             },
-            Some(term) if !term.fenced => {
-                Leadership::Closed { epoch: term.epoch, fenced: false }
-            }
+            Some(term) if !term.fenced => Leadership::Closed { epoch: term.epoch, fenced: false },
             Some(_) | None if self.taking.is_some() => Leadership::Taking,
             Some(term) => Leadership::Closed { epoch: term.epoch, fenced: true },
             None => Leadership::Follower,
