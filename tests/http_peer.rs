@@ -241,28 +241,48 @@ async fn an_answer_passes_for_its_own_question_only() {
 
 #[tokio::test]
 async fn a_large_body_is_refused_announced_or_not() {
-    let mut node = Node::start("b", "rb").await;
-    let announced = format!(
-        "POST /peer/ping HTTP/1.1\r\nHost: b\r\nContent-Length: {}\r\n\r\n",
-        BODY_BYTES + 1
-    );
+    let mut node = Node::with("b", "rb", Options { token: Some("t"), ..Options::default() }).await;
+    let head = "POST /switchover HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer t";
+    let large = BODY_BYTES + 1;
+    let announced = format!("{head}\r\nContent-Length: {large}\r\n\r\n");
     assert_eq!(send_raw(node.addr, announced.as_bytes()).await.status, 413);
-    let mut chunked =
-        b"POST /peer/ping HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    chunked.extend_from_slice(format!("{:x}\r\n", BODY_BYTES + 1).as_bytes());
-    chunked.resize(chunked.len() + BODY_BYTES + 1, b' ');
+    let chunked = format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n{large:x}\r\n");
+    let mut chunked = chunked.into_bytes();
+    chunked.resize(chunked.len() + large, b' ');
     assert_eq!(send_raw(node.addr, &chunked).await.status, 413);
     assert!(node.incoming.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_slow_body_and_a_slow_head_are_given_up() {
-    let node = Node::start("b", "rb").await;
-    let body = b"POST /peer/ping HTTP/1.1\r\nHost: b\r\nContent-Length: 14\r\n\r\n{\"a";
+    let node = Node::with("b", "rb", Options { token: Some("t"), ..Options::default() }).await;
+    let body = b"POST /switchover HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer t\r\n\
+        Content-Length: 14\r\n\r\n{\"t";
     let head = b"GET /primary HTTP/1.1\r\nHost";
     let (slow_body, slow_head) = tokio::join!(send_raw(node.addr, body), send_raw(node.addr, head));
     assert_eq!((slow_body.status, slow_body.json()["code"].as_str()), (408, Some("http.slow")));
     assert_ne!(slow_head.status, 200, "closed, with or without a word");
+}
+
+/// Refused by the head alone: strangers who are slow to send a body keep no peer out.
+#[tokio::test]
+async fn a_stranger_takes_no_place() {
+    let mut node = Node::start("b", "rb").await;
+    let endless = b"POST /peer/ping HTTP/1.1\r\nHost: b\r\nContent-Length: 14\r\n\r\n{";
+    let mut strangers = Vec::new();
+    for _ in 0..=IN_FLIGHT {
+        let mut stranger = TcpStream::connect(node.addr).await.expect("connected");
+        stranger.write_all(endless).await.expect("sent");
+        strangers.push(stranger);
+    }
+    let client = PeerClient::new(auth("a", "ra"));
+    let (answer, _) = tokio::join!(client.ask(node.call(Ask::Ping), Epoch(1)), node.answer(pong()));
+    assert_eq!(answer, Ok(pong()));
+    for stranger in &mut strangers {
+        let mut said = [0; 12];
+        within(stranger.read_exact(&mut said)).await.expect("an answer");
+        assert_eq!(&said, b"HTTP/1.1 401");
+    }
 }
 
 /// Actions wait longer than peers' questions, so the places are filled with them.
