@@ -220,6 +220,24 @@ async fn a_replayed_request_freezes_nobody() {
     assert!(node.incoming.try_recv().is_err());
 }
 
+/// A true head that never arrived, then sent with a body of somebody else.
+#[tokio::test]
+async fn another_body_under_a_true_head_freezes_nobody() {
+    let mut node = Node::start("b", "rb").await;
+    let mute = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let tape = Tape::record(mute.local_addr().expect("bound")).await;
+    let unfrozen = Ask::Position { freeze: false, epoch: Epoch(4), run: RunId::new("ra") };
+    let call = PeerCall { timeout: Span::secs(2), ..tape.call(node.call(unfrozen)) };
+    let lost = PeerClient::new(auth("a", "ra")).ask(call, Epoch(4)).await;
+    assert!(matches!(lost, Err(PeerError::Timeout(_))), "{lost:?}");
+    let text = String::from_utf8(tape.request()).expect("text");
+    let changed = text.replace("\"freeze\":false", "\"freeze\":true ");
+    assert_ne!(changed, text);
+    let answer = send_raw(node.addr, changed.as_bytes()).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some("peer.wrong-body")));
+    assert!(node.incoming.try_recv().is_err());
+}
+
 /// The true answer to one question, given to another: as it was, and with the other's nonce put in.
 #[tokio::test]
 async fn an_answer_passes_for_its_own_question_only() {
@@ -335,8 +353,10 @@ async fn a_peer_that_is_away_or_mute_is_told_apart() {
     let client = PeerClient::new(auth("a", "ra"));
     let call =
         |addr: String| PeerCall { timeout: Span(200), ..call_to(&addr, "b", "rb", Ask::Ping) };
+    let begun = tokio::time::Instant::now();
     let answer = client.ask(call(addr.to_string()), Epoch(1)).await;
     assert_eq!(answer, Err(PeerError::Timeout(Span(200))));
+    assert!(begun.elapsed().as_secs() < 10, "its own timeout ended it");
     drop(mute);
     for away in [addr.to_string(), "b.example:8008".into()] {
         let answer = client.ask(call(away), Epoch(1)).await;

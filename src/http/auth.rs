@@ -3,10 +3,10 @@
 //! A peer's request carries HMAC-SHA256 over method, path, cluster id, sender, receiver, both run
 //! ids, epoch, number, nonce and the body's SHA-256; each is preceded by its length, so no two
 //! requests share an input. The body goes in as its digest so that the head can be proven before
-//! the body is read: who has no key can't take a place from those who do. The answer is authenticated
-//! likewise, over the status, the same parties, the request's nonce and the body, under another
-//! label: an answer to anything else, an answer recorded earlier, or a request sent back as an
-//! answer does not pass.
+//! the body is read: who has no key can't take a place from those who do. The answer is
+//! authenticated likewise, over the status, the same parties, the request's nonce and the body,
+//! under another label: an answer to anything else, an answer recorded earlier, or a request sent
+//! back as an answer does not pass.
 //!
 //! A request is good for one process of one node (it names the receiver's run) and once in its life
 //! (its number, see `replay`): `position` with a freeze has an effect, so a recorded one must not
