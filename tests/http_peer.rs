@@ -220,6 +220,24 @@ async fn a_replayed_request_freezes_nobody() {
     assert!(node.incoming.try_recv().is_err());
 }
 
+/// A true head that never arrived, then sent with a body of somebody else.
+#[tokio::test]
+async fn another_body_under_a_true_head_freezes_nobody() {
+    let mut node = Node::start("b", "rb").await;
+    let mute = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let tape = Tape::record(mute.local_addr().expect("bound")).await;
+    let unfrozen = Ask::Position { freeze: false, epoch: Epoch(4), run: RunId::new("ra") };
+    let call = PeerCall { timeout: Span::secs(2), ..tape.call(node.call(unfrozen)) };
+    let lost = PeerClient::new(auth("a", "ra")).ask(call, Epoch(4)).await;
+    assert!(matches!(lost, Err(PeerError::Timeout(_))), "{lost:?}");
+    let text = String::from_utf8(tape.request()).expect("text");
+    let changed = text.replace("\"freeze\":false", "\"freeze\":true ");
+    assert_ne!(changed, text);
+    let answer = send_raw(node.addr, changed.as_bytes()).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (401, Some("peer.wrong-body")));
+    assert!(node.incoming.try_recv().is_err());
+}
+
 /// The true answer to one question, given to another: as it was, and with the other's nonce put in.
 #[tokio::test]
 async fn an_answer_passes_for_its_own_question_only() {
@@ -241,28 +259,48 @@ async fn an_answer_passes_for_its_own_question_only() {
 
 #[tokio::test]
 async fn a_large_body_is_refused_announced_or_not() {
-    let mut node = Node::start("b", "rb").await;
-    let announced = format!(
-        "POST /peer/ping HTTP/1.1\r\nHost: b\r\nContent-Length: {}\r\n\r\n",
-        BODY_BYTES + 1
-    );
+    let mut node = Node::with("b", "rb", Options { token: Some("t"), ..Options::default() }).await;
+    let head = "POST /switchover HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer t";
+    let large = BODY_BYTES + 1;
+    let announced = format!("{head}\r\nContent-Length: {large}\r\n\r\n");
     assert_eq!(send_raw(node.addr, announced.as_bytes()).await.status, 413);
-    let mut chunked =
-        b"POST /peer/ping HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    chunked.extend_from_slice(format!("{:x}\r\n", BODY_BYTES + 1).as_bytes());
-    chunked.resize(chunked.len() + BODY_BYTES + 1, b' ');
+    let chunked = format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n{large:x}\r\n");
+    let mut chunked = chunked.into_bytes();
+    chunked.resize(chunked.len() + large, b' ');
     assert_eq!(send_raw(node.addr, &chunked).await.status, 413);
     assert!(node.incoming.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_slow_body_and_a_slow_head_are_given_up() {
-    let node = Node::start("b", "rb").await;
-    let body = b"POST /peer/ping HTTP/1.1\r\nHost: b\r\nContent-Length: 14\r\n\r\n{\"a";
+    let node = Node::with("b", "rb", Options { token: Some("t"), ..Options::default() }).await;
+    let body = b"POST /switchover HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer t\r\n\
+        Content-Length: 14\r\n\r\n{\"t";
     let head = b"GET /primary HTTP/1.1\r\nHost";
     let (slow_body, slow_head) = tokio::join!(send_raw(node.addr, body), send_raw(node.addr, head));
     assert_eq!((slow_body.status, slow_body.json()["code"].as_str()), (408, Some("http.slow")));
     assert_ne!(slow_head.status, 200, "closed, with or without a word");
+}
+
+/// Refused by the head alone: strangers who are slow to send a body keep no peer out.
+#[tokio::test]
+async fn a_stranger_takes_no_place() {
+    let mut node = Node::start("b", "rb").await;
+    let endless = b"POST /peer/ping HTTP/1.1\r\nHost: b\r\nContent-Length: 14\r\n\r\n{";
+    let mut strangers = Vec::new();
+    for _ in 0..=IN_FLIGHT {
+        let mut stranger = TcpStream::connect(node.addr).await.expect("connected");
+        stranger.write_all(endless).await.expect("sent");
+        strangers.push(stranger);
+    }
+    let client = PeerClient::new(auth("a", "ra"));
+    let (answer, _) = tokio::join!(client.ask(node.call(Ask::Ping), Epoch(1)), node.answer(pong()));
+    assert_eq!(answer, Ok(pong()));
+    for stranger in &mut strangers {
+        let mut said = [0; 12];
+        within(stranger.read_exact(&mut said)).await.expect("an answer");
+        assert_eq!(&said, b"HTTP/1.1 401");
+    }
 }
 
 /// Actions wait longer than peers' questions, so the places are filled with them.
@@ -315,8 +353,10 @@ async fn a_peer_that_is_away_or_mute_is_told_apart() {
     let client = PeerClient::new(auth("a", "ra"));
     let call =
         |addr: String| PeerCall { timeout: Span(200), ..call_to(&addr, "b", "rb", Ask::Ping) };
+    let begun = tokio::time::Instant::now();
     let answer = client.ask(call(addr.to_string()), Epoch(1)).await;
     assert_eq!(answer, Err(PeerError::Timeout(Span(200))));
+    assert!(begun.elapsed().as_secs() < 10, "its own timeout ended it");
     drop(mute);
     for away in [addr.to_string(), "b.example:8008".into()] {
         let answer = client.ask(call(away), Epoch(1)).await;

@@ -1,10 +1,12 @@
 //! Who speaks: peers prove themselves by a MAC under `secrets/peer`, operators by a token.
 //!
 //! A peer's request carries HMAC-SHA256 over method, path, cluster id, sender, receiver, both run
-//! ids, epoch, number, nonce and body; each is preceded by its length, so no two requests share an
-//! input. The answer is authenticated likewise, over the status, the same parties and the request's
-//! nonce, under another label: an answer to anything else, an answer recorded earlier, or a request
-//! sent back as an answer does not pass.
+//! ids, epoch, number, nonce and the body's SHA-256; each is preceded by its length, so no two
+//! requests share an input. The body goes in as its digest so that the head can be proven before
+//! the body is read: who has no key can't take a place from those who do. The answer is
+//! authenticated likewise, over the status, the same parties, the request's nonce and the body,
+//! under another label: an answer to anything else, an answer recorded earlier, or a request sent
+//! back as an answer does not pass.
 //!
 //! A request is good for one process of one node (it names the receiver's run) and once in its life
 //! (its number, see `replay`): `position` with a freeze has an effect, so a recorded one must not
@@ -19,7 +21,7 @@ use super::replay::Replays;
 use crate::decide::types::{ClusterId, Epoch, NodeName, RunId};
 use hmac::{Hmac, Mac};
 use http::{HeaderMap, HeaderValue};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -44,6 +46,7 @@ const TO_RUN: &str = "lictor-to-run";
 const EPOCH: &str = "lictor-epoch";
 const SEQ: &str = "lictor-seq";
 const NONCE: &str = "lictor-nonce";
+const BODY: &str = "lictor-body";
 const MAC: &str = "lictor-mac";
 
 /// Bytes that are never shown.
@@ -87,6 +90,8 @@ pub enum Refusal {
     Malformed,
     #[error("the MAC is wrong: another key, another cluster or a changed request")]
     WrongMac,
+    #[error("the body is not the one under the MAC")]
+    WrongBody,
     #[error("the request is for another node")]
     OtherReceiver,
     #[error("the request is for a former run of this node")]
@@ -96,10 +101,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 6] = [
+    pub const ALL: [Refusal; 7] = [
         Refusal::NoKey,
         Refusal::Malformed,
         Refusal::WrongMac,
+        Refusal::WrongBody,
         Refusal::OtherReceiver,
         Refusal::FormerRun,
         Refusal::Replayed,
@@ -111,6 +117,7 @@ impl Refusal {
             Refusal::NoKey => "peer.no-key",
             Refusal::Malformed => "peer.malformed",
             Refusal::WrongMac => "peer.wrong-mac",
+            Refusal::WrongBody => "peer.wrong-body",
             Refusal::OtherReceiver => "peer.other-receiver",
             Refusal::FormerRun => "peer.former-run",
             Refusal::Replayed => "peer.replayed",
@@ -158,6 +165,8 @@ pub(super) struct Head {
     pub epoch: Epoch,
     pub seq: u64,
     pub nonce: String,
+    /// SHA-256 of the body.
+    body: Vec<u8>,
 }
 
 impl fmt::Debug for PeerAuth {
@@ -221,37 +230,42 @@ impl PeerAuth {
             epoch,
             seq: self.0.seq.fetch_add(1, Ordering::Relaxed) + 1,
             nonce: nonce::hex::<NONCE_BYTES>()?,
+            body: Sha256::digest(body).to_vec(),
         };
-        let mac = key.request(&head, "POST", path, body).finalize().into_bytes();
+        let mac = key.request(&head, "POST", path).finalize().into_bytes();
         let headers = head.headers(&mac).ok_or(NotSigned::Unfit)?;
         Ok((head, headers))
     }
 
-    /// Who sent this request, if it is proven; else the reason, counted.
+    /// Who sends this request, if its head is proven; else the reason, counted. The body is still
+    /// to be read and to be given to [`PeerAuth::admit_body`].
     pub(super) fn admit(
         &self,
         method: &str,
         path: &str,
         headers: &HeaderMap,
-        body: &[u8],
     ) -> Result<Head, Refusal> {
-        self.judge(method, path, headers, body).inspect_err(|why| {
-            let count = self.0.refused[*why as usize].fetch_add(1, Ordering::Relaxed) + 1;
-            let code = why.code();
-            tracing::debug!(event = "peer.refused", code, count, "a peer's request was refused");
-        })
+        self.judge(method, path, headers).inspect_err(|why| self.count(*why))
     }
 
-    fn judge(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Head, Refusal> {
+    /// Whether this is the body of the admitted head.
+    pub(super) fn admit_body(&self, asked: &Head, body: &[u8]) -> Result<(), Refusal> {
+        if asked.body == Sha256::digest(body).as_slice() {
+            return Ok(());
+        }
+        self.count(Refusal::WrongBody);
+        Err(Refusal::WrongBody)
+    }
+
+    fn count(&self, why: Refusal) {
+        let count = self.0.refused[why as usize].fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(event = "peer.refused", code = why.code(), count);
+    }
+
+    fn judge(&self, method: &str, path: &str, headers: &HeaderMap) -> Result<Head, Refusal> {
         let key = self.key().ok_or(Refusal::NoKey)?;
         let (head, mac) = Head::parse(headers).ok_or(Refusal::Malformed)?;
-        let expected = key.request(&head, method, path, body);
+        let expected = key.request(&head, method, path);
         expected.verify_slice(&mac).map_err(|_| Refusal::WrongMac)?;
         if head.to != self.0.node {
             return Err(Refusal::OtherReceiver);
@@ -297,7 +311,7 @@ impl PeerAuth {
 }
 
 impl Key {
-    fn request(&self, head: &Head, method: &str, path: &str, body: &[u8]) -> Hmac<Sha256> {
+    fn request(&self, head: &Head, method: &str, path: &str) -> Hmac<Sha256> {
         let (epoch, seq) = (head.epoch.0.to_be_bytes(), head.seq.to_be_bytes());
         let fields: [&[u8]; 12] = [
             REQUEST,
@@ -311,7 +325,7 @@ impl Key {
             &epoch,
             &seq,
             head.nonce.as_bytes(),
-            body,
+            &head.body,
         ];
         self.over(&fields)
     }
@@ -354,6 +368,7 @@ impl Head {
             (EPOCH, self.epoch.to_string()),
             (SEQ, self.seq.to_string()),
             (NONCE, self.nonce.clone()),
+            (BODY, to_hex(&self.body)),
             (MAC, to_hex(mac)),
         ];
         let mut headers = HeaderMap::with_capacity(fields.len());
@@ -372,6 +387,7 @@ impl Head {
             epoch: Epoch(field(headers, EPOCH)?.parse().ok()?),
             seq: field(headers, SEQ)?.parse().ok()?,
             nonce: field(headers, NONCE)?.to_owned(),
+            body: from_hex(field(headers, BODY)?)?,
         };
         Some((head, from_hex(field(headers, MAC)?)?))
     }
@@ -408,26 +424,25 @@ mod tests {
     fn every_part_of_a_request_is_bound() {
         let (a, b) = (auth("a", "ra"), auth("b", "rb"));
         let (_, headers) = asked(&a);
-        for name in [FROM, FROM_RUN, TO, TO_RUN, EPOCH, SEQ, NONCE] {
+        for name in [FROM, FROM_RUN, TO, TO_RUN, EPOCH, SEQ, NONCE, BODY] {
             let mut changed = headers.clone();
-            changed.insert(name, HeaderValue::from_static("9"));
-            let refusal = b.admit("POST", "/peer/ping", &changed, b"body");
+            changed.insert(name, HeaderValue::from_static("99"));
+            let refusal = b.admit("POST", "/peer/ping", &changed);
             assert_eq!(refusal, Err(Refusal::WrongMac), "{name}");
             changed.remove(name);
-            let refusal = b.admit("POST", "/peer/ping", &changed, b"body");
+            let refusal = b.admit("POST", "/peer/ping", &changed);
             assert_eq!(refusal, Err(Refusal::Malformed), "{name}");
         }
-        for (method, path, body) in [
-            ("PUT", "/peer/ping", b"body"),
-            ("POST", "/peer/position", b"body"),
-            ("POST", "/peer/ping", b"bodY"),
-        ] {
-            let refusal = b.admit(method, path, &headers, body);
+        for (method, path) in [("PUT", "/peer/ping"), ("POST", "/peer/position")] {
+            let refusal = b.admit(method, path, &headers);
             assert_eq!(refusal, Err(Refusal::WrongMac), "{method} {path}");
         }
-        assert_eq!((b.refused(Refusal::WrongMac), b.refused(Refusal::Malformed)), (10, 7));
-        assert!(b.admit("POST", "/peer/ping", &headers, b"body").is_ok());
-        let again = b.admit("POST", "/peer/ping", &headers, b"body");
+        assert_eq!((b.refused(Refusal::WrongMac), b.refused(Refusal::Malformed)), (10, 8));
+        let head = b.admit("POST", "/peer/ping", &headers).expect("as it was sent");
+        assert_eq!(b.admit_body(&head, b"body"), Ok(()));
+        assert_eq!(b.admit_body(&head, b"bodY"), Err(Refusal::WrongBody));
+        assert_eq!(b.refused(Refusal::WrongBody), 1);
+        let again = b.admit("POST", "/peer/ping", &headers);
         assert_eq!(again, Err(Refusal::Replayed));
     }
 
@@ -450,7 +465,7 @@ mod tests {
             (other, Refusal::WrongMac),
             (keyless, Refusal::NoKey),
         ] {
-            assert_eq!(receiver.admit("POST", "/peer/ping", &headers, b"body"), Err(why));
+            assert_eq!(receiver.admit("POST", "/peer/ping", &headers), Err(why));
             assert_eq!(receiver.refused(why), 1);
         }
     }

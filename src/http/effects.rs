@@ -39,16 +39,19 @@ struct SwitchoverArgs {
 /// status.
 pub(super) async fn peer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
+    let (method, path) = (head.method.as_str(), head.uri.path());
+    let auth = &shared.parts.auth;
+    let asked = match auth.admit(method, path, &head.headers) {
+        Ok(asked) => asked,
+        Err(why) => return unproven(why),
+    };
     let (_place, body) = match take(&shared, body).await {
         Ok(taken) => taken,
         Err(refused) => return refused,
     };
-    let (method, path) = (head.method.as_str(), head.uri.path());
-    let auth = &shared.parts.auth;
-    let asked = match auth.admit(method, path, &head.headers, &body) {
-        Ok(asked) => asked,
-        Err(why) => return unproven(why),
-    };
+    if let Err(why) = auth.admit_body(&asked, &body) {
+        return unproven(why);
+    }
     let (status, answer) = match ask(&shared, &asked, path, &body).await {
         Ok(told) => (StatusCode::OK, json!(told)),
         Err((status, text)) => (status, json!({"code": "peer.unanswered", "error": text})),
