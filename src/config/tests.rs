@@ -107,7 +107,8 @@ fn consul_variables() {
 fn strings_of_the_file_are_substituted_and_kv_is_not() {
     let mut with = args(Purpose::Ask);
     with.env = Environment::from([("ZONE", "a\"b"), ("PORT", "3306"), ("N", "n2")]);
-    let file = "zone = \"${ZONE}\"\ncommand = [\"db\", \"--port=${PORT}\"]\nno_failover = [\"${N}\"]\n\
+    let file = "zone = \"${ZONE}\"\ncommand = [\"db\", \"--port=${PORT}\"]\n\
+                no_failover = [\"${N}\"]\n\
                 [env]\nX = \"${NONE:-y}\"";
     let config = with_file(file, with.clone()).expect("good");
     assert_eq!(config.local.zone, "a\"b");
