@@ -25,6 +25,7 @@ SECONDS=0
 running=
 policy=
 scratch=
+consul_leaves=
 closing=()
 failed=0
 
@@ -47,6 +48,7 @@ cleanup() {
     fi
     [ -z "$policy" ] || rm -f "$policy"
     [ -z "$scratch" ] || rm -rf "$scratch"
+    [ -z "$consul_leaves" ] || rmdir "$consul_leaves" 2>/dev/null || true
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -128,6 +130,8 @@ command -v cargo >/dev/null ||
 
 say "lictor's tests: a few packages (only missing ones), Consul into .tools/, then everything"
 scratch=$(mktemp -d /tmp/lictor.XXXXXX)
+# Consul 1.8 makes this empty directory at every start, wherever TMPDIR points.
+[ -e /tmp/consul-test ] || consul_leaves=/tmp/consul-test
 # Databases run as users of their own and must reach their directories below.
 chmod 755 "$scratch"
 install_missing
