@@ -14,14 +14,10 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 # Not built, but Cargo.toml may name them.
 COPY tests tests
-# `install` copies out of the cache mount, which is not part of the layer.
-RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin lictor \
-    && install -D -m 755 target/release/lictor /out/lictor \
-    && /out/lictor --version
+RUN cargo build --release --locked --bin lictor && target/release/lictor --version
 
 FROM ${BASE}
-COPY --from=build /out/lictor /usr/local/bin/lictor
+COPY --from=build /src/target/release/lictor /usr/local/bin/lictor
 COPY LICENSE-MIT LICENSE-APACHE /usr/share/doc/lictor/
 # The application's data in /data/app, lictor's in /data/.lictor.
 VOLUME /data

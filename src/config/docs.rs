@@ -14,7 +14,9 @@ must hold together by themselves. Unknown keys are errors that say where they st
 
 One rule for all scalars: setting `timeouts.promote` is key `promote` of table `[timeouts]` in the
 file, `LICTOR_TIMEOUTS_PROMOTE` in the environment and `--timeouts-promote` on the command line.
-Secrets have no flag; lists and tables have neither. An empty variable counts as unset.
+Secrets have no flag; lists and tables have neither. An empty variable counts as unset. Consul's own
+variables, named below, count too, under lictor's; `CONSUL_HTTP_ADDR` may name several addresses,
+separated by commas.
 
 A string in the file may hold `${NAME}` or `${NAME:-default}`; `$${` is a plain `${`. A duration is
 a whole number and a unit: `500ms`, `3s`, `10m`, `6h`. A name is 1 to 63 of `a-z`, `0-9` and `-`.
