@@ -3,8 +3,8 @@
 #   docker build -t lictor .
 #   COPY --from=lictor /usr/local/bin/lictor /usr/local/bin/lictor
 #
-# or is built on it, with `CMD ["--", "mariadbd", ..]`. BUILDER needs Rust 1.85 or newer and a C compiler, BASE a glibc that is not older
-# than BUILDER's.
+# or is built on it, with `CMD ["--", "mariadbd", ..]`. BUILDER needs Rust 1.85 or newer and a C
+# compiler, BASE a glibc that is not older than BUILDER's.
 ARG BUILDER=rust:1-slim-bookworm
 ARG BASE=debian:bookworm-slim
 
