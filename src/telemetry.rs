@@ -6,10 +6,12 @@
 //! makes a thread.
 
 use crate::config::{Log, LogFormat, LogLevel};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -52,8 +54,13 @@ impl Telemetry {
 
 /// Starts the log of this process; a second call in one process is a programmer's error.
 pub fn start(log: Log) -> io::Result<Telemetry> {
-    let queue = spawn(io::stderr())?;
-    let writer = Lines { queue: queue.clone() };
+    let queue = spawn(log.format, io::stderr())?;
+    let ansi = io::stderr().is_terminal();
+    subscriber(log, Lines { queue: queue.clone() }, ansi).init();
+    Ok(Telemetry { queue })
+}
+
+fn subscriber(log: Log, lines: Lines, ansi: bool) -> impl Subscriber + Send + Sync {
     let level = match log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -64,25 +71,27 @@ pub fn start(log: Log) -> io::Result<Telemetry> {
     // Libraries tell their warnings only.
     let others = level.min(LevelFilter::WARN);
     let targets = Targets::new().with_target("lictor", level).with_default(others);
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines);
     let layer = match log.format {
-        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => layer.with_ansi(ansi).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(targets)).init();
-    Ok(Telemetry { queue })
+    tracing_subscriber::registry().with(layer.with_filter(targets))
 }
 
-/// Starts the writing thread.
-fn spawn(out: impl Write + Send + 'static) -> io::Result<SyncSender<Item>> {
+/// Starts the writing thread, with every signal blocked: signals are the main thread's.
+fn spawn(format: LogFormat, out: impl Write + Send + 'static) -> io::Result<SyncSender<Item>> {
     let (queue, items) = sync_channel(QUEUE_LINES);
-    std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(items, out))?;
-    Ok(queue)
+    let own = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let thread = std::thread::Builder::new().name("log".to_owned());
+    let spawned = thread.spawn(move || write_all(format, items, out));
+    own.thread_set_mask()?;
+    spawned.map(|_| queue)
 }
 
 /// Writes until every sender is gone. A line that can't be written is lost: there is nowhere to say
 /// so.
-fn write_all(items: Receiver<Item>, mut out: impl Write) {
+fn write_all(format: LogFormat, items: Receiver<Item>, mut out: impl Write) {
     let mut told = 0;
     for item in items {
         match item {
@@ -96,9 +105,19 @@ fn write_all(items: Receiver<Item>, mut out: impl Write) {
         }
         let lost = dropped();
         if lost > told {
-            let _ = writeln!(out, "log_lines_dropped total={lost} since_last={}", lost - told);
+            let _ = out.write_all(loss(format, lost, lost - told).as_bytes());
             told = lost;
         }
+    }
+}
+
+fn loss(format: LogFormat, total: u64, recent: u64) -> String {
+    match format {
+        LogFormat::Text => format!("WARN log_lines_dropped total={total} recent={recent}\n"),
+        LogFormat::Json => format!(
+            "{{\"level\":\"WARN\",\"message\":\"log_lines_dropped\",\"total\":{total},\
+             \"recent\":{recent}}}\n"
+        ),
     }
 }
 
@@ -196,7 +215,7 @@ mod tests {
     #[test]
     fn a_full_stderr_drops_and_counts_and_stops_nobody() {
         let gate = Gate::default();
-        let queue = spawn(gate.clone()).expect("a thread");
+        let queue = spawn(LogFormat::Json, gate.clone()).expect("a thread");
         let telemetry = Telemetry { queue: queue.clone() };
         let lines = Lines { queue };
         for n in 0..QUEUE_LINES * 3 {
@@ -217,9 +236,34 @@ mod tests {
         write!(lines.make_writer(), "{long}").expect("never fails");
         telemetry.flush(Duration::from_secs(60));
         let text = gate.text();
-        assert!(text.starts_with("line 0\nlog_lines_dropped total="), "{}", &text[..100]);
+        let told = text.lines().nth(1).expect("a second line");
+        let told: serde_json::Value = serde_json::from_str(told).expect("JSON");
+        assert_eq!((&told["message"], &told["total"]), (&"log_lines_dropped".into(), &lost.into()));
         assert!(text.ends_with("x\n"));
         let longest = text.lines().map(str::len).max();
         assert_eq!(longest, Some(LINE_MAX - 1), "a long line is cut");
+    }
+
+    #[test]
+    fn an_event_is_one_line_with_its_fields() {
+        for (format, want) in [
+            (LogFormat::Text, "INFO lictor::telemetry::tests: term_opened epoch=7"),
+            (LogFormat::Json, "\"message\":\"term_opened\",\"epoch\":7"),
+        ] {
+            let gate = Gate::default();
+            gate.open();
+            let queue = spawn(format, gate.clone()).expect("a thread");
+            let log = Log { level: LogLevel::Info, format };
+            let subscriber = subscriber(log, Lines { queue: queue.clone() }, false);
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::info!(epoch = 7, "term_opened");
+                tracing::debug!("too much");
+                tracing::info!(target: "hyper", "not ours");
+            });
+            Telemetry { queue }.flush(Duration::from_secs(60));
+            let text = gate.text();
+            assert!(text.contains(want), "{text}");
+            assert_eq!(text.lines().filter(|line| !line.contains("dropped")).count(), 1, "{text}");
+        }
     }
 }

@@ -150,6 +150,9 @@ fn check_local(local: &Local, purpose: Purpose) -> Result<(), ConfigError> {
         return refuse(format!("tags: \"{own}\" is set by lictor itself; remove it"));
     }
     match purpose {
+        Purpose::Ask if local.cluster.is_none() => {
+            return refuse("there is no cluster to ask; name it with --cluster or LICTOR_CLUSTER");
+        }
         Purpose::Ask => return Ok(()),
         Purpose::Run if local.command.is_empty() => {
             return refuse("there is no command to run; write it after \"--\" or set command");

@@ -5,19 +5,21 @@ use std::fmt::Write;
 
 const HEAD: &str = "# Settings
 
-<!-- Made from src/config/settings.rs; `UPDATE=1 cargo test --lib settings_page` writes it again. -->
+<!-- Made from src/config/settings.rs; `UPDATE=1 cargo test --lib settings_page` writes it anew. -->
 
-A setting comes from, each covering the one before: its default, the cluster's configuration in Consul
-(KV `lictor/<cluster>/state/config`, TOML, cluster scope only), the file (`-c FILE`, else
-`/etc/lictor/lictor.toml` if it exists), the environment, the command line. The layers without KV must
-hold together by themselves. Unknown keys are errors that say where they stand.
+A setting comes from, each covering the one before: its default, the cluster's configuration in
+Consul (KV `lictor/<cluster>/state/config`, TOML, cluster scope only), the file (`-c FILE`, else
+`/etc/lictor/lictor.toml` if it exists), the environment, the command line. The layers without KV
+must hold together by themselves. Unknown keys are errors that say where they stand.
 
-One rule for all scalars: setting `timeouts.promote` is key `promote` of table `[timeouts]` in the file,
-`LICTOR_TIMEOUTS_PROMOTE` in the environment and `--timeouts-promote` on the command line. Secrets have
-no flag; lists and tables have neither. An empty variable counts as unset.
+One rule for all scalars: setting `timeouts.promote` is key `promote` of table `[timeouts]` in the
+file, `LICTOR_TIMEOUTS_PROMOTE` in the environment and `--timeouts-promote` on the command line.
+Secrets have no flag; lists and tables have neither. An empty variable counts as unset. Consul's own
+variables, named below, count too, under lictor's; `CONSUL_HTTP_ADDR` may name several addresses,
+separated by commas.
 
-A string in the file may hold `${NAME}` or `${NAME:-default}`; `$${` is a plain `${`. A duration is a
-whole number and a unit: `500ms`, `3s`, `10m`, `6h`. A name is 1 to 63 of `a-z`, `0-9` and `-`.
+A string in the file may hold `${NAME}` or `${NAME:-default}`; `$${` is a plain `${`. A duration is
+a whole number and a unit: `500ms`, `3s`, `10m`, `6h`. A name is 1 to 63 of `a-z`, `0-9` and `-`.
 ";
 
 /// The page's text.

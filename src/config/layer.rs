@@ -186,7 +186,9 @@ pub fn from_variables(env: &Environment) -> Result<(Raw, Vec<String>), ConfigErr
             raw.cover(one(setting, text, Place::Env(variable.clone()))?);
         }
     }
-    Ok((raw, mistyped(env)))
+    // Inside a hook the contract's own facts are there, some named much like settings.
+    let warnings = if in_hook { Vec::new() } else { mistyped(env) };
+    Ok((raw, warnings))
 }
 
 fn mistyped(env: &Environment) -> Vec<String> {

@@ -160,7 +160,7 @@ settings! {
     /// One layer's settings: what it does not set is `None`.
     Raw, "", {
         command: Vec<String>, Local, Told("none"),
-            "The application: program and arguments, no shell; `-- CMD..` on the command line covers it.";
+            "The application: program and arguments, no shell; `-- CMD..` covers it.";
         cluster: Name, Local, Told("none: supervise only"),
             "The cluster this node belongs to.";
         node: Name, Local, Told("the host name"),
@@ -170,7 +170,7 @@ settings! {
         listen: SocketAddr, Local, Is("0.0.0.0:8008"),
             "Where health, control and peer requests are taken.";
         volume: PathBuf, Local, Is("/data"),
-            "The one mount: the application's data in `app`, lictor's in `.lictor`, on one file system.";
+            "The one mount, one file system: application's data in `app`, lictor's in `.lictor`.";
         hooks: PathBuf, Local, Is("/etc/lictor/hooks"),
             "The directory of the hooks.";
         hook_user: String, Local, Told("lictor's own"),
@@ -206,7 +206,7 @@ settings! {
         kill_budget: Duration, Cluster, Is("200ms"),
             "K: the guard kills this long before the lease ends.";
         sync: Sync, Cluster, Is("off"),
-            "Whether commits wait for replicas: `off`, `on` (as long as there are any) or `strict` (always).";
+            "Whether commits wait for replicas: `off`, `on` (while there are any) or `strict`.";
         sync_acks: u32, Cluster, Is("1"),
             "How many replicas acknowledge a commit when `sync` is not `off`.";
         on_crash: OnCrash, Cluster, Told("`failover` with sync, else `restart`"),
@@ -240,8 +240,10 @@ settings! {
 settings! {
     /// What this node does and needs.
     RawRoles, "roles.", {
-        performs: Vec<String>, Local, Told("none"), "Roles this node performs.";
-        requires: Vec<String>, Local, Told("none"), "Services that must be healthy before it joins.";
+        performs: Vec<String>, Local, Told("none"),
+            "Roles this node performs.";
+        requires: Vec<String>, Local, Told("none"),
+            "Services that must be healthy before it joins.";
         bootstrap_needs: Vec<String>, Local, Told("none"),
             "Services that must be healthy before it creates the cluster.";
     } {}
@@ -251,8 +253,7 @@ settings! {
     /// How to reach Consul.
     RawConsul, "consul.", {
         addresses: Vec<String>, Local, Told("`[\"127.0.0.1:8500\"]`"),
-            "Agents or servers, tried in turn; the first is this node's own agent (`CONSUL_HTTP_ADDR`, \
-             separated by commas).";
+            "Agents or servers, tried in turn, the node's own agent first (`CONSUL_HTTP_ADDR`).";
         token: Secret, Local, Told("none"),
             "The ACL token (`CONSUL_HTTP_TOKEN`).";
         token_file: PathBuf, Local, Told("none"),

@@ -23,17 +23,17 @@ fn with_file(text: &str, args: LoadArgs) -> Result<Config, String> {
 }
 
 fn file_error(text: &str) -> String {
-    with_file(text, args(Purpose::Ask)).expect_err(text)
+    with_file(text, args(Purpose::Check)).expect_err(text)
 }
 
 fn kv_error(text: &str) -> String {
-    let args = LoadArgs { kv: Some(text.to_owned()), ..args(Purpose::Ask) };
+    let args = LoadArgs { kv: Some(text.to_owned()), ..args(Purpose::Check) };
     load(&args).expect_err(text).to_string()
 }
 
 #[test]
 fn every_default_is_set() {
-    let config = load(&args(Purpose::Ask)).expect("the defaults hold together");
+    let config = load(&args(Purpose::Check)).expect("the defaults hold together");
     assert_eq!(config.cluster.lease, Span::secs(3));
     assert_eq!(config.cluster.timeouts.bootstrap, Span::secs(6 * 3_600));
     assert_eq!(config.cluster.timeouts.demote, config.cluster.lease);
@@ -57,7 +57,7 @@ fn each_layer_covers_the_one_before() {
     let kv =
         "lease = \"2s\"\nrequest_timeout = \"100ms\"\nmax_lag = \"1s\"\n[timeouts]\nsync = \"1s\"";
     let file = "request_timeout = \"110ms\"\nsync_acks = 2\n[timeouts]\nhealth = \"2s\"";
-    let mut args = args(Purpose::Ask);
+    let mut args = args(Purpose::Check);
     args.kv = Some(kv.to_owned());
     args.env = Environment::from([("LICTOR_SYNC_ACKS", "3"), ("LICTOR_TIMEOUTS_HEALTH", "3s")]);
     args.flags.push(("timeouts.health".to_owned(), "4s".to_owned()));
@@ -78,16 +78,16 @@ fn sync_decides_what_a_crash_does() {
         ("sync = \"strict\"", OnCrash::Failover),
         ("sync = \"on\"\non_crash = \"restart\"", OnCrash::Restart),
     ] {
-        let config = with_file(text, args(Purpose::Ask)).expect(text);
+        let config = with_file(text, args(Purpose::Check)).expect(text);
         assert_eq!(config.cluster.on_crash, want, "{text}");
     }
-    let strict = with_file("sync = \"strict\"\nsync_acks = 2", args(Purpose::Ask)).expect("good");
+    let strict = with_file("sync = \"strict\"\nsync_acks = 2", args(Purpose::Check)).expect("good");
     assert_eq!(strict.cluster.sync, crate::decide::lead::SyncMode::Strict(2));
 }
 
 #[test]
 fn consul_variables() {
-    let mut args = args(Purpose::Ask);
+    let mut args = args(Purpose::Check);
     args.env = Environment::from([
         ("CONSUL_HTTP_ADDR", "10.0.0.1:8501, http://10.0.0.2:8500"),
         ("CONSUL_HTTP_TOKEN", "t"),
@@ -105,9 +105,10 @@ fn consul_variables() {
 
 #[test]
 fn strings_of_the_file_are_substituted_and_kv_is_not() {
-    let mut with = args(Purpose::Ask);
+    let mut with = args(Purpose::Check);
     with.env = Environment::from([("ZONE", "a\"b"), ("PORT", "3306"), ("N", "n2")]);
-    let file = "zone = \"${ZONE}\"\ncommand = [\"db\", \"--port=${PORT}\"]\nno_failover = [\"${N}\"]\n\
+    let file = "zone = \"${ZONE}\"\ncommand = [\"db\", \"--port=${PORT}\"]\n\
+                no_failover = [\"${N}\"]\n\
                 [env]\nX = \"${NONE:-y}\"";
     let config = with_file(file, with.clone()).expect("good");
     assert_eq!(config.local.zone, "a\"b");
@@ -166,7 +167,7 @@ fn what_does_not_hold_together_is_told_with_the_numbers() {
         assert!(error.contains(want), "{text}: {error}");
     }
     for good in ["lease = \"4s\"\nlease_max = \"4s\"", "request_timeout = \"749ms\""] {
-        with_file(good, args(Purpose::Ask)).expect(good);
+        with_file(good, args(Purpose::Check)).expect(good);
     }
 }
 
@@ -207,7 +208,7 @@ fn a_run_needs_a_command_and_in_a_cluster_a_port() {
 
 #[test]
 fn variables_are_checked_and_mistyped_ones_warned_of() {
-    let mut with = args(Purpose::Ask);
+    let mut with = args(Purpose::Check);
     with.env = Environment::from([("LICTOR_LEASE", "3")]);
     let error = load(&with).expect_err("no unit").to_string();
     assert_eq!(error, "environment LICTOR_LEASE: 3 has no unit; write \"3s\" or \"3ms\"");
@@ -220,8 +221,17 @@ fn variables_are_checked_and_mistyped_ones_warned_of() {
 }
 
 #[test]
+fn a_question_needs_a_cluster_and_nothing_else() {
+    let mut ask = args(Purpose::Ask);
+    let error = load(&ask).expect_err("no cluster").to_string();
+    assert!(error.contains("there is no cluster to ask"), "{error}");
+    ask.env = Environment::from([("LICTOR_CLUSTER", "db")]);
+    load(&ask).expect("no command and no port");
+}
+
+#[test]
 fn a_named_file_must_exist() {
-    let mut with = args(Purpose::Ask);
+    let mut with = args(Purpose::Check);
     with.file = Some("/nowhere/lictor.toml".into());
     let error = load(&with).expect_err("missing").to_string();
     assert!(error.starts_with("cannot read /nowhere/lictor.toml: "), "{error}");

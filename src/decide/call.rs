@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 /// One verb of a transaction. All of a transaction happen, or none.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Verb {
-    /// Every key that starts with this; answers nothing when there is none (`get` of an absent key is an error).
+    /// Every key that starts with this; answers nothing when there is none (`get` of an absent key
+    /// is an error).
     GetTree(Key),
     CheckIndex(Key, Index),
     CheckNotExists(Key),
@@ -39,7 +40,8 @@ impl Verb {
     }
 }
 
-/// What an agent registers for this node: one service a cluster, the role as tag and meta, a TTL check fed by lictor.
+/// What an agent registers for this node: one service a cluster, the role as tag and meta, a TTL
+/// check fed by lictor.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Registration {
     /// Unique on the agent: `<service>-<node>`.
@@ -102,7 +104,8 @@ pub struct Entry {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Answer {
-    /// What the transaction returned, in its order: an entry for each key written, locked, unlocked or got.
+    /// What the transaction returned, in its order: an entry for each key written, locked, unlocked
+    /// or got.
     Txn(Vec<Entry>),
     Entries(Vec<Entry>),
     Session(SessionId),
@@ -110,10 +113,12 @@ pub enum Answer {
     Done,
 }
 
-/// Why a call did not succeed. A write has three outcomes: done, not done (`Conflict`, `Refused`, `NotSent`), or `Unknown`.
+/// Why a call did not succeed. A write has three outcomes: done, not done (`Conflict`, `Refused`,
+/// `NotSent`), or `Unknown`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum StoreError {
-    /// The transaction was rolled back (409). It may be the echo of an own success: a copy on the way may have been applied.
+    /// The transaction was rolled back (409). It may be the echo of an own success: a copy on the
+    /// way may have been applied.
     #[error("rolled back at operation {op:?}: {what}")]
     Conflict { op: Option<u16>, what: String },
     /// The token may not do this (401, 403).

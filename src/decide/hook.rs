@@ -1,4 +1,5 @@
-//! Hooks as the core sees them: which, with what facts, and how they ended. `process::hooks` runs them.
+//! Hooks as the core sees them: which, with what facts, and how they ended. `process::hooks` runs
+//! them.
 
 use super::time::{At, Span};
 use super::types::OpId;

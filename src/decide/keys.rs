@@ -1,4 +1,5 @@
-//! The keys of one cluster under `lictor/<cluster>/`: `[a-z0-9/_-]` only (newer Consul refuses more).
+//! The keys of one cluster under `lictor/<cluster>/`: `[a-z0-9/_-]` only (newer Consul refuses
+//! more).
 
 use super::types::{ClusterName, NodeName};
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! The pure core: what was observed and the time go in, effects come out.
 //!
-//! Nothing here does I/O, reads a clock or draws a random number; `clippy.toml` and `tests/tidy.rs` keep it so. The same
-//! functions run in the driver, in the model checker and in tests.
+//! Nothing here does I/O, reads a clock or draws a random number; `clippy.toml` and `tests/tidy.rs`
+//! keep it so. The same functions run in the driver, in the model checker and in tests.
 
 pub mod call;
 pub mod hook;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "ask", rename_all = "lowercase")]
 pub enum Ask {
     Ping,
-    /// With `freeze` the application first stops receiving, so that the answer is final for the term `(epoch, run)`.
+    /// With `freeze` the application first stops receiving, so that the answer is final for the
+    /// term `(epoch, run)`.
     Position {
         freeze: bool,
         epoch: Epoch,

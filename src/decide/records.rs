@@ -1,4 +1,5 @@
-//! The values of the cluster's keys: JSON with `"v":1`; fields this version doesn't know are kept and ignored.
+//! The values of the cluster's keys: JSON with `"v":1`; fields this version doesn't know are kept
+//! and ignored.
 
 use super::time::Span;
 use super::types::{ClusterId, DiskId, Epoch, Member, NodeName, RunId};
@@ -114,7 +115,8 @@ pub struct Follows {
     pub run: RunId,
 }
 
-/// A record's bytes. Serialization of our own types can't fail: string keys, no maps with other keys.
+/// A record's bytes. Serialization of our own types can't fail: string keys, no maps with other
+/// keys.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("our records have string keys only")
 }

@@ -1,6 +1,7 @@
 //! Time as the core sees it: integer milliseconds on CLOCK_BOOTTIME.
 //!
-//! `At` is an instant, `Span` a length. Both are plain numbers so that states can be hashed, compared and shifted.
+//! `At` is an instant, `Span` a length. Both are plain numbers so that states can be hashed,
+//! compared and shifted.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -50,15 +50,18 @@ name!(
     NodeName
 );
 name!(
-    /// Drawn at random at process start; tells two processes of one name apart. Never the machine's boot id.
+    /// Drawn at random at process start; tells two processes of one name apart. Never the machine's
+    /// boot id.
     RunId
 );
 name!(
-    /// Stored on the volume at its first use; tells a node with a new disk from the node it replaces.
+    /// Stored on the volume at its first use; tells a node with a new disk from the node it
+    /// replaces.
     DiskId
 );
 name!(
-    /// The identity of a cluster's data, written once to `state/cluster` by the node that bootstrapped.
+    /// The identity of a cluster's data, written once to `state/cluster` by the node that
+    /// bootstrapped.
     ClusterId
 );
 name!(
@@ -66,7 +69,8 @@ name!(
     SessionId
 );
 
-/// The number of a leadership term. It only grows; 0 is "none seen yet". Compared together with [`RunId`].
+/// The number of a leadership term. It only grows; 0 is "none seen yet". Compared together with
+/// [`RunId`].
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
