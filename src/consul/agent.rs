@@ -46,7 +46,8 @@ struct CheckState<'a> {
 
 impl ConsulStore {
     /// Registers the service with its check in one request; then tells the check's output, for which the
-    /// registration has no place.
+    /// registration has no place. The agent passes an output on with a change of status, else minutes later
+    /// (`check_update_interval`): what must be seen soon belongs into tags or meta.
     pub(super) async fn register(
         &self,
         registration: &Registration,

@@ -17,7 +17,8 @@ pub struct Watched {
     /// Where the next watch of the same key continues; never 0.
     pub index: Index,
     /// The sign of a restored store: the query returned clearly before its wait was over although its
-    /// index had not moved, or the index is lower than the one it was asked to pass.
+    /// index had not moved, or the index is lower than the one it was asked to pass. `entries` and `index`
+    /// are then read anew, after it.
     pub early: bool,
 }
 
