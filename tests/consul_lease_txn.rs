@@ -1,23 +1,19 @@
-//! The transactions of the election on a real Consul: renewal, release, take-over, first take; late,
-//! doubled and lost copies of them; and the quirks of Consul that their verbs touch.
+//! The transactions of the election on a real Consul: renewal, release, take-over, first take;
+//! late, doubled and lost copies of them; and the quirks of Consul that their verbs touch.
 
 mod common;
 
 use common::block_on;
 use common::consul::Consul;
 use common::proxy::{Mode, Proxy};
-use lictor::consul::{ConsulStore, Settings, Tls};
+use common::store::{LIMIT, SHORT, store_at};
+use lictor::consul::ConsulStore;
 use lictor::decide::call::{Answer, Call, Entry, StoreError, Verb};
 use lictor::decide::keys::{Key, Keys};
 use lictor::decide::time::Span;
 use lictor::decide::types::{ClusterName, Index, SessionId};
 use lictor::store::Store;
 use std::time::Duration;
-
-/// Generous, for what must succeed.
-const LIMIT: Span = Span(10_000);
-/// For what must not be answered.
-const SHORT: Span = Span(400);
 
 /// One Consul server and one cluster on it.
 struct Bed {
@@ -38,12 +34,6 @@ fn bed() -> Bed {
     let consul = Consul::one();
     let store = store_at(&consul.addresses());
     Bed { consul, store, keys: Keys::new(&ClusterName::new("orders")) }
-}
-
-fn store_at(addresses: &[String]) -> ConsulStore {
-    let addresses = addresses.iter().map(|text| text.parse().expect("host:port")).collect();
-    ConsulStore::new(Settings { addresses, token: None, tls: Tls::default() })
-        .expect("plain addresses need no files")
 }
 
 async fn txn(store: &ConsulStore, verbs: Vec<Verb>) -> Result<Vec<Entry>, StoreError> {

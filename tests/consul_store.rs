@@ -1,71 +1,19 @@
-//! The store on a real Consul: watches, time limits, several addresses, errors, ACLs, TLS, registration.
+//! The store on a real Consul: watches, time limits, several addresses, errors.
 
 mod common;
 
 use common::block_on;
-use common::consul::{Consul, Options, binary};
+use common::consul::Consul;
+use common::fake::{ClosingServer, FullListener};
 use common::proxy::{Mode, Proxy};
-use lictor::consul::{ConsulStore, Secret, Settings, Tls};
-use lictor::decide::call::{Answer, Call, Registration, StoreError, Verb};
-use lictor::decide::keys::Key;
+use common::store::*;
+use lictor::consul::{ConsulStore, Tls};
+use lictor::decide::call::{Answer, Call, StoreError, Verb};
 use lictor::decide::time::Span;
 use lictor::decide::types::{Index, SessionId};
 use lictor::store::{Store, Watched};
-use serde_json::json;
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
-
-/// Generous, for what must succeed.
-const LIMIT: Span = Span(10_000);
-/// For what must not be answered.
-const SHORT: Span = Span(400);
-/// A watch that is woken returns far sooner; one that is not would take all of it.
-const LONG_WAIT: Span = Span(60_000);
-/// "At once", on a machine that others use too.
-const SOON: Duration = Duration::from_secs(5);
-
-fn store_at<S: AsRef<str>>(addresses: &[S]) -> ConsulStore {
-    store_with(addresses, None, Tls::default())
-}
-
-fn store_with<S: AsRef<str>>(addresses: &[S], token: Option<&str>, tls: Tls) -> ConsulStore {
-    let addresses = addresses.iter().map(|a| a.as_ref().parse().expect("host:port")).collect();
-    let token = token.map(Secret::new);
-    ConsulStore::new(Settings { addresses, token, tls }).expect("good settings")
-}
-
-fn key(text: &str) -> Key {
-    Key::new(&format!("lictor/orders/{text}"))
-}
-
-fn set(name: &str, value: &[u8]) -> Call {
-    Call::Txn(vec![Verb::Set(key(name), value.to_vec())])
-}
-
-fn read(name: &str) -> Call {
-    Call::Read { key: key(name), recurse: false }
-}
-
-async fn watch(store: &ConsulStore, name: &str, after: Option<Index>, wait: Span) -> Watched {
-    store.watch(&key(name), false, after, wait).await.expect("Consul is up")
-}
-
-fn is_unknown<T>(result: &Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::Unknown(_)))
-}
-
-fn is_not_sent<T>(result: &Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::NotSent(_)))
-}
-
-fn is_denied<T>(result: &Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::Denied(_)))
-}
-
-fn is_refused<T>(result: &Result<T, StoreError>) -> bool {
-    matches!(result, Err(StoreError::Refused(_)))
-}
 
 mod watches {
     use super::*;
@@ -82,7 +30,8 @@ mod watches {
             let start = Instant::now();
             let waiting = watch_until_there(&store, first.index);
             let (woken, written) = tokio::join!(waiting, async {
-                // A neighbour's write may wake the one who waits for a missing key: no change, not early.
+                // A neighbour's write may wake the one who waits for a missing key: no change, not
+                // early.
                 store.call(set("leaders", b"x"), LIMIT).await.expect("written");
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 store.call(set("leader", b"here"), LIMIT).await
@@ -178,7 +127,8 @@ mod watches {
         let start = Instant::now();
         let waiting = watch(store, "leader", Some(after), LONG_WAIT);
         let (woken, ()) = tokio::join!(waiting, async {
-            // Lets the query reach Consul first; else it is answered without waiting, which is early too.
+            // Lets the query reach Consul first; else it is answered without waiting, which is
+            // early too.
             tokio::time::sleep(Duration::from_millis(300)).await;
             consul.servers[0].restore(None, snapshot);
         });
@@ -244,6 +194,20 @@ mod addresses {
     }
 
     #[test]
+    fn a_hung_one_behind_a_refused_one_is_left_behind_too() {
+        block_on(async {
+            let consul = Consul::one();
+            let dead = format!("127.0.0.1:{}", common::free_port());
+            let port = common::free_port();
+            let _silent = TcpListener::bind(("127.0.0.1", port)).expect("the port is ours");
+            let good = consul.servers[0].address();
+            let store = store_at(&[dead, format!("127.0.0.1:{port}"), good]);
+            assert!(is_unknown(&store.call(set("a", b"1"), SHORT).await));
+            store.call(set("a", b"2"), SHORT).await.expect("by the third, in a short time");
+        });
+    }
+
+    #[test]
     fn a_connection_that_is_not_taken_in_its_share_leaves_time_for_the_next() {
         block_on(async {
             let consul = Consul::one();
@@ -274,7 +238,7 @@ mod addresses {
             let store = store_at(&[dead, consul.servers[0].address()]);
             let id = "orders-n1".to_string();
             let calls = [
-                Call::Register(registration("orders-n1", true)),
+                Call::Register(service("orders-n1", true)),
                 Call::Registered { id: id.clone() },
                 Call::CheckUpdate { id: id.clone(), passing: true, output: String::new() },
                 Call::Deregister { id },
@@ -299,7 +263,8 @@ mod addresses {
             let limit = Duration::from_secs(60);
             let start = Instant::now();
             loop {
-                // Until serf has noticed, the agent still tries the dead server: unknown, for all we see.
+                // Until serf has noticed, the agent still tries the dead server: unknown, for all
+                // we see.
                 let result = store.call(set("a", b"2"), LIMIT).await;
                 if is_not_sent(&result) {
                     break;
@@ -340,126 +305,6 @@ mod addresses {
             assert!(server.connections() <= 2, "{} connections", server.connections());
         });
     }
-
-    /// A listener whose queue is full: a connection to it is neither refused nor made.
-    struct FullListener {
-        listener: tokio::net::TcpListener,
-        held: Vec<tokio::net::TcpStream>,
-        port: u16,
-    }
-
-    impl FullListener {
-        async fn start() -> FullListener {
-            let port = common::free_port();
-            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-            socket.bind(([127, 0, 0, 1], port).into()).expect("the port is ours");
-            let listener = socket.listen(0).expect("it listens");
-            let mut held = Vec::new();
-            let patience = Duration::from_millis(300);
-            while let Ok(stream) =
-                tokio::time::timeout(patience, tokio::net::TcpStream::connect(("127.0.0.1", port)))
-                    .await
-            {
-                held.push(stream.expect("taken by the queue"));
-                assert!(held.len() < 16, "the queue never fills");
-            }
-            FullListener { listener, held, port }
-        }
-
-        fn address(&self) -> String {
-            format!("127.0.0.1:{}", self.port)
-        }
-
-        /// Empties the queue and returns all that anybody sent, the held connections aside.
-        async fn received(mut self) -> String {
-            use tokio::io::AsyncReadExt;
-            self.held.clear();
-            let mut text = String::new();
-            // SYNs are sent again after 1 s and 3 s; later ones of a dropped attempt can't come.
-            let patience = Duration::from_millis(3_500);
-            while let Ok(Ok((mut stream, _))) =
-                tokio::time::timeout(patience, self.listener.accept()).await
-            {
-                let mut bytes = Vec::new();
-                let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await;
-                text.push_str(&String::from_utf8_lossy(&bytes));
-            }
-            text
-        }
-    }
-
-    /// Answers one request of each connection, then closes it without having said so.
-    struct ClosingServer {
-        port: u16,
-        seen: std::sync::Arc<std::sync::Mutex<(usize, Vec<String>)>>,
-    }
-
-    impl ClosingServer {
-        fn start() -> ClosingServer {
-            ClosingServer::with(1)
-        }
-
-        fn start_keeping() -> ClosingServer {
-            ClosingServer::with(usize::MAX)
-        }
-
-        fn with(requests: usize) -> ClosingServer {
-            let port = common::free_port();
-            let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is ours");
-            let seen = std::sync::Arc::new(std::sync::Mutex::new((0, Vec::new())));
-            let shared = seen.clone();
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    shared.lock().expect("no panic inside").0 += 1;
-                    let shared = shared.clone();
-                    std::thread::spawn(move || answer(stream, requests, &shared));
-                }
-            });
-            ClosingServer { port, seen }
-        }
-
-        fn address(&self) -> String {
-            format!("127.0.0.1:{}", self.port)
-        }
-
-        fn connections(&self) -> usize {
-            self.seen.lock().expect("no panic inside").0
-        }
-
-        /// How often the write of `value-<n>` arrived.
-        fn count(&self, n: usize) -> usize {
-            use base64::Engine;
-            let value = base64::engine::general_purpose::STANDARD.encode(format!("value-{n}"));
-            let value = format!("\"{value}\"");
-            let seen = self.seen.lock().expect("no panic inside");
-            seen.1.iter().filter(|request| request.contains(&value)).count()
-        }
-    }
-
-    fn answer(
-        mut stream: std::net::TcpStream,
-        requests: usize,
-        seen: &std::sync::Mutex<(usize, Vec<String>)>,
-    ) {
-        use std::io::{Read, Write};
-        let entry = json!({"KV": {"Key": "lictor/orders/a", "Value": null, "ModifyIndex": 1}});
-        let body = json!({"Results": [entry], "Errors": null}).to_string();
-        for _ in 0..requests {
-            let mut request = Vec::new();
-            let mut chunk = [0; 4096];
-            // The body is a JSON list, so its end is known by its last character.
-            while !request.ends_with(b"}]") {
-                match stream.read(&mut chunk) {
-                    Ok(0) | Err(_) => return,
-                    Ok(count) => request.extend_from_slice(&chunk[..count]),
-                }
-            }
-            let text = String::from_utf8_lossy(&request).into_owned();
-            seen.lock().expect("no panic inside").1.push(text);
-            let length = body.len();
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
-        }
-    }
 }
 
 mod limits_and_errors {
@@ -480,7 +325,7 @@ mod limits_and_errors {
                 Call::SessionCreate { name: "x".to_string(), ttl: Span::secs(15) },
                 Call::SessionRenew(session.clone()),
                 Call::SessionDestroy(session),
-                Call::Register(registration("orders-n1", true)),
+                Call::Register(service("orders-n1", true)),
                 Call::Registered { id: id.clone() },
                 Call::CheckUpdate { id: id.clone(), passing: true, output: String::new() },
                 Call::Deregister { id },
@@ -628,282 +473,5 @@ mod limits_and_errors {
             let none = store.call(read("nothing"), LIMIT).await;
             assert_eq!(none, Ok(Answer::Entries(vec![])));
         });
-    }
-}
-
-mod acl {
-    use super::*;
-
-    /// As the architecture page says, for a cluster and a service `orders`.
-    const RULES: &str = r#"
-        key_prefix "lictor/orders/" { policy = "write" }
-        service "orders" { policy = "write" }
-        node_prefix "" { policy = "read" }
-        agent_prefix "" { policy = "read" }
-        session_prefix "" { policy = "write" }
-    "#;
-
-    #[test]
-    fn the_token_is_proven_before_emptiness_counts() {
-        block_on(async {
-            let consul = Consul::with_acl();
-            let good = consul.make_token("orders", RULES);
-            let reader = consul.make_token(
-                "reader",
-                r#"key_prefix "" { policy = "read" } session_prefix "" { policy = "write" }"#,
-            );
-            let sessionless =
-                consul.make_token("keys", r#"key_prefix "lictor/" { policy = "write" }"#);
-            let elsewhere =
-                consul.make_token("other", &RULES.replace("lictor/orders/", "lictor/other/"));
-            let store = store_at(&consul.addresses());
-            let probe = key("leader");
-            let bogus = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
-            let bad = [None, Some(bogus), Some(&*reader), Some(&*sessionless), Some(&*elsewhere)];
-            for token in bad {
-                store.set_token(token.map(Secret::new));
-                let result = store.prove_token(&probe, LIMIT).await;
-                assert!(is_denied(&result), "{token:?}: {result:?}");
-                let text = format!("{result:?}");
-                assert!(token.is_none_or(|token| !text.contains(token)), "{text}");
-            }
-            assert_eq!(consul.entry(probe.as_str()), None, "nothing was written");
-
-            store.set_token(Some(Secret::new(&good)));
-            assert_eq!(store.prove_token(&probe, LIMIT).await, Ok(()));
-            store.call(set("leader", b"x"), LIMIT).await.expect("allowed");
-            assert_eq!(store.prove_token(&probe, LIMIT).await, Ok(()), "with a key there too");
-            let leader = consul.entry(probe.as_str()).expect("written");
-            assert_eq!(leader["CreateIndex"], leader["ModifyIndex"], "the proof changed nothing");
-            let sessions = consul.json("GET", "/v1/session/list", "");
-            assert_eq!(sessions.as_array().map(Vec::len), Some(0), "none is left behind");
-        });
-    }
-
-    #[test]
-    fn to_an_anonymous_reader_a_full_cluster_looks_empty() {
-        block_on(async {
-            let consul = Consul::with_acl();
-            consul.put(key("leader").as_str(), "held");
-            let store = store_at(&consul.addresses());
-            let found = store.call(read("leader"), LIMIT).await;
-            let tree = store.call(Call::Txn(vec![Verb::GetTree(key("leader"))]), LIMIT).await;
-            let health = store.health("consul", LIMIT).await;
-            eprintln!("anonymous under default-deny: {found:?} {tree:?} {health:?}");
-            assert_eq!(found, Ok(Answer::Entries(vec![])));
-            assert_eq!(health, Ok(vec![]));
-            let bogus = "adf4238a-882b-9ddc-4a9d-5b6758e4159e";
-            store.set_token(Some(Secret::new(bogus)));
-            assert!(is_denied(&store.call(read("leader"), LIMIT).await));
-            let watched = store.watch(&key("leader"), false, None, LONG_WAIT).await;
-            assert!(is_denied(&watched), "{watched:?}");
-        });
-    }
-
-    #[test]
-    fn the_documented_rules_are_enough() {
-        block_on(async {
-            let consul = Consul::with_acl();
-            let token = consul.make_token("orders", RULES);
-            let store = store_with(&consul.addresses(), Some(&token), Tls::default());
-            let session = Call::SessionCreate { name: "x".to_string(), ttl: Span::secs(15) };
-            let made = store.call(session, LIMIT).await.expect("session_prefix");
-            let Answer::Session(id) = made else { panic!("{made:?}") };
-            let lock = Verb::Lock(key("leader"), id.clone(), b"x".to_vec());
-            store.call(Call::Txn(vec![lock]), LIMIT).await.expect("key_prefix");
-            store.call(Call::SessionRenew(id.clone()), LIMIT).await.expect("session_prefix");
-            store.call(Call::SessionDestroy(id), LIMIT).await.expect("session_prefix");
-            watch(&store, "state/", None, LONG_WAIT).await;
-            let service = Call::Register(registration("orders-n1", true));
-            store.call(service, LIMIT).await.expect("service");
-            let known = store.call(Call::Registered { id: "orders-n1".to_string() }, LIMIT).await;
-            assert_eq!(known, Ok(Answer::Known(true)));
-            let foreign = store.call(Call::Txn(vec![Verb::Set(Key::new("x"), vec![])]), LIMIT);
-            assert!(is_denied(&foreign.await));
-        });
-    }
-}
-
-mod registration {
-    use super::*;
-
-    async fn health(store: &ConsulStore) -> lictor::consul::HealthEntry {
-        let start = Instant::now();
-        loop {
-            let mut list = store.health("orders", LIMIT).await.expect("up");
-            if let Some(entry) = list.pop() {
-                return entry;
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "the agent syncs its service");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn health_until(store: &ConsulStore, passing: bool) -> Duration {
-        let start = Instant::now();
-        while health(store).await.is_passing() != passing {
-            assert!(start.elapsed() < Duration::from_secs(20), "passing: {passing}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        start.elapsed()
-    }
-
-    fn update(passing: bool, output: &str) -> Call {
-        let id = "orders-n1".to_string();
-        Call::CheckUpdate { id, passing, output: output.to_string() }
-    }
-
-    #[test]
-    fn a_service_is_told_fed_forgotten_and_removed() {
-        block_on(async {
-            let consul = Consul::one();
-            let store = store_at(&consul.addresses());
-            let known = || Call::Registered { id: "orders-n1".to_string() };
-            assert_eq!(store.call(known(), LIMIT).await, Ok(Answer::Known(false)));
-            let service = super::registration("orders-n1", true);
-            store.call(Call::Register(service.clone()), LIMIT).await.expect("registered");
-            assert_eq!(store.call(known(), LIMIT).await, Ok(Answer::Known(true)));
-
-            let found = health(&store).await;
-            assert!(found.is_passing(), "at once: {found:?}");
-            assert_eq!((found.tags, found.meta), (service.tags.clone(), service.meta.clone()));
-            assert_eq!((found.address.as_str(), found.port), ("127.0.0.1", 3306));
-            assert!(found.checks.iter().any(|check| check.id == "service:orders-n1"));
-            let local = consul.json("GET", "/v1/agent/checks", "");
-            assert_eq!(local["service:orders-n1"]["Output"], "it serves", "the agent knows it");
-            let nodes = store.service_nodes("orders", LIMIT).await.expect("by rs-consul");
-            assert_eq!((nodes[0].id.as_str(), nodes[0].port), ("orders-n1", 3306));
-
-            store.call(update(false, "it does not"), LIMIT).await.expect("fed");
-            health_until(&store, false).await;
-            let failing = health(&store).await.checks;
-            let failing = failing.iter().find(|check| check.id == "service:orders-n1");
-            assert_eq!(failing.map(|check| check.output.as_str()), Some("it does not"));
-            let other = Registration { tags: vec!["replica".to_string()], ..service };
-            store.call(Call::Register(other), LIMIT).await.expect("registered again");
-            health_until(&store, true).await;
-            assert_eq!(health(&store).await.tags, ["replica"]);
-
-            store.maintenance("orders-n1", true, "a disk & more", LIMIT).await.expect("known");
-            health_until(&store, false).await;
-            store.maintenance("orders-n1", false, "", LIMIT).await.expect("known");
-            health_until(&store, true).await;
-            assert!(is_refused(&store.maintenance("nobody", true, "", LIMIT).await));
-
-            let gone = || Call::Deregister { id: "orders-n1".to_string() };
-            store.call(gone(), LIMIT).await.expect("removed");
-            store.call(gone(), LIMIT).await.expect("removed already");
-            assert_eq!(store.call(known(), LIMIT).await, Ok(Answer::Known(false)));
-            assert!(is_refused(&store.call(update(true, ""), LIMIT).await), "forgotten");
-        });
-    }
-
-    #[test]
-    fn an_unfed_check_turns_critical_after_its_ttl() {
-        block_on(async {
-            let consul = Consul::one();
-            let store = store_at(&consul.addresses());
-            let service =
-                Registration { ttl: Span(1_500), ..super::registration("orders-n1", true) };
-            store.call(Call::Register(service), LIMIT).await.expect("registered");
-            health_until(&store, true).await;
-            for _ in 0..6 {
-                store.call(update(true, "fed"), LIMIT).await.expect("fed");
-                tokio::time::sleep(Duration::from_millis(400)).await;
-                assert!(health(&store).await.is_passing(), "fed in time");
-            }
-            let took = health_until(&store, false).await;
-            assert!(took < Duration::from_secs(10), "{took:?}");
-        });
-    }
-
-    #[test]
-    fn a_new_registration_can_start_critical() {
-        block_on(async {
-            let consul = Consul::one();
-            let store = store_at(&consul.addresses());
-            let service = super::registration("orders-n1", false);
-            store.call(Call::Register(service), LIMIT).await.expect("registered");
-            assert!(!health(&store).await.is_passing());
-        });
-    }
-}
-
-mod tls {
-    use super::*;
-    use std::path::Path;
-    use std::process::Command;
-
-    fn make(dir: &Path, arguments: &[&str]) {
-        let output = Command::new(binary()).arg("tls").args(arguments).current_dir(dir).output();
-        let output = output.expect("consul runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    #[test]
-    fn https_with_our_own_ca_and_a_client_certificate() {
-        block_on(async {
-            let dir = common::scratch("tls");
-            make(dir.path(), &["ca", "create"]);
-            make(dir.path(), &["cert", "create", "-server"]);
-            make(dir.path(), &["cert", "create", "-client"]);
-            let file = |name: &str| dir.path().join(name);
-            let bytes = |name: &str| Some(std::fs::read(file(name)).expect("consul made it"));
-            let port = common::free_port();
-            let extra = json!({
-                "ports": {"https": port},
-                "verify_incoming_https": true,
-                "ca_file": file("consul-agent-ca.pem"),
-                "cert_file": file("dc1-server-consul-0.pem"),
-                "key_file": file("dc1-server-consul-0-key.pem"),
-            });
-            let _consul = Consul::start(Options { extra, ..Options::default() });
-            let address = [format!("https://localhost:{port}")];
-
-            let ca = bytes("consul-agent-ca.pem");
-            let chain = bytes("dc1-client-consul-0.pem").expect("made");
-            let own_key = bytes("dc1-client-consul-0-key.pem").expect("made");
-            let identity = Some((chain, own_key));
-            let good = store_with(&address, None, Tls { ca: ca.clone(), identity });
-            good.call(set("a", b"x"), LIMIT).await.expect("both sides are proven");
-            good.call(read("a"), LIMIT).await.expect("rs-consul has the same client");
-
-            let nameless = store_with(&address, None, Tls { ca, identity: None });
-            let result = nameless.call(read("a"), LIMIT).await;
-            assert!(result.is_err(), "Consul wants a certificate: {result:?}");
-
-            let other = common::scratch("tls");
-            make(other.path(), &["ca", "create"]);
-            let foreign = std::fs::read(other.path().join("consul-agent-ca.pem")).ok();
-            let wrong = store_with(&address, None, Tls { ca: foreign, identity: None });
-            let result = wrong.call(set("a", b"y"), LIMIT).await;
-            assert!(is_not_sent(&result), "nothing is said to a stranger: {result:?}");
-        });
-    }
-
-    #[test]
-    fn bad_files_are_told_at_once() {
-        let settings = |tls| Settings {
-            addresses: vec!["https://localhost:1".parse().expect("an address")],
-            token: None,
-            tls,
-        };
-        let no_pem = Tls { ca: Some(b"nothing".to_vec()), identity: None };
-        let error = ConsulStore::new(settings(no_pem)).err().expect("refused").to_string();
-        assert!(error.contains("CA: no certificate"), "{error}");
-    }
-}
-
-fn registration(id: &str, passing: bool) -> Registration {
-    Registration {
-        id: id.to_string(),
-        service: "orders".to_string(),
-        address: "127.0.0.1".to_string(),
-        port: 3306,
-        tags: vec!["primary".to_string()],
-        meta: BTreeMap::from([("epoch".to_string(), "3".to_string())]),
-        ttl: Span::secs(10),
-        passing,
-        output: "it serves".to_string(),
     }
 }

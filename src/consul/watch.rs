@@ -1,7 +1,7 @@
 //! Blocking queries by our own call: a key that is not there yet can be waited for.
 //!
-//! Invariant: a return is never taken for a change; what looks like a restored store is told as `early`.
-//! An index is at least 1, since 0 would not wait at all.
+//! Invariant: a return is never taken for a change; what looks like a restored store is told as
+//! `early`. An index is at least 1, since 0 would not wait at all.
 
 use super::ConsulStore;
 use super::error::Failure;
@@ -17,10 +17,11 @@ use tokio::time::sleep;
 
 /// Consul adds up to a sixteenth of the wait, against herds.
 const JITTER_SHARE: u64 = 16;
-/// For everything but the waiting itself. A reply that is later than this makes the next address be asked.
+/// For everything but the waiting itself. A reply that is later than this makes the next address be
+/// asked.
 const MARGIN: Span = Span(2_000);
-/// A wait counts as over from nine tenths of it on: our clock and Consul's are read at different ends
-/// of the connection.
+/// A wait counts as over from nine tenths of it on: our clock and Consul's are read at different
+/// ends of the connection.
 const OVER: (u64, u64) = (9, 10);
 
 impl ConsulStore {
@@ -51,8 +52,9 @@ impl ConsulStore {
             return Ok(seen);
         }
         tracing::warn!(event = "consul_watch_early", key = %key, after = after.0, index = index.0);
-        // A restore ends queries with what they saw before it (test `a_restore_is_told_as_early`), and from
-        // that index on nothing of the restored state would wake anybody: so look again at once.
+        // A restore ends queries with what they saw before it (test `a_restore_is_told_as_early`),
+        // and from that index on nothing of the restored state would wake anybody: so look again at
+        // once.
         match self.query(key, recurse, None, MARGIN).await {
             Ok((entries, index)) => Ok(Watched { entries, index, early }),
             Err(_) => Ok(seen),

@@ -1,7 +1,8 @@
-//! A real Consul for a test: one server or three on 127.0.0.1, on ports and in a directory of its own.
+//! A real Consul for a test: one server or three on 127.0.0.1, on ports and in a directory of its
+//! own.
 //!
-//! Agents are killed, waited for and their directory removed when dropped. Faults go by pid: `stop`,
-//! `cont`, `kill`, `leave`, `restart`.
+//! Agents are killed, waited for and their directory removed when dropped. Faults go by pid:
+//! `stop`, `cont`, `kill`, `leave`, `restart`.
 
 use super::{free_port, scratch, wait_for, wait_some};
 use nix::sys::signal::{Signal, kill};
@@ -186,8 +187,8 @@ impl Consul {
         wait_for(START_LIMIT, "Consul has a leader", || self.leader().is_some());
     }
 
-    /// Waits until all servers are healthy voters: between two faults of servers (else the second one
-    /// may leave no quorum).
+    /// Waits until all servers are healthy voters: between two faults of servers (else the second
+    /// one may leave no quorum).
     pub fn wait_healthy(&self) {
         wait_for(HEALTHY_LIMIT, "all servers are healthy voters", || {
             let path = "/v1/operator/autopilot/health";

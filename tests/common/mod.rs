@@ -1,11 +1,13 @@
-//! What integration tests share: conditions with a limit, ports of one's own, a real Consul, a proxy that
-//! makes faults.
+//! What integration tests share: conditions with a limit, ports of one's own, a real Consul, a
+//! proxy that makes faults.
 
 // Each test crate uses a part of it.
 #![allow(dead_code)]
 
 pub mod consul;
+pub mod fake;
 pub mod proxy;
+pub mod store;
 
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;

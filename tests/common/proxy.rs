@@ -1,7 +1,8 @@
 //! A proxy between a client and Consul that loses, delays and doubles real requests.
 //!
-//! It works by whole HTTP requests: each is read to its end, noted, and then treated by the mode of that
-//! moment. Every request goes over a connection of its own to the target, so none hides behind another.
+//! It works by whole HTTP requests: each is read to its end, noted, and then treated by the mode of
+//! that moment. Every request goes over a connection of its own to the target, so none hides behind
+//! another.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -183,8 +184,8 @@ fn read_request(shared: &Shared, client: &mut TcpStream) -> Option<Vec<u8>> {
     }
 }
 
-/// Sends a request with `Connection: close` and reads to the end; the reply comes back without that line,
-/// for the client's own connection goes on.
+/// Sends a request with `Connection: close` and reads to the end; the reply comes back without that
+/// line, for the client's own connection goes on.
 fn exchange(target: SocketAddr, request: &[u8]) -> Option<Vec<u8>> {
     let mut server = TcpStream::connect(target).ok()?;
     server.set_read_timeout(Some(REPLY_LIMIT)).ok()?;
