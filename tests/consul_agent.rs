@@ -1,5 +1,7 @@
 //! The store on a real Consul: tokens, registration and its check, https.
 
+#![allow(clippy::disallowed_methods, reason = "a test has clocks and processes of its own")]
+
 mod common;
 
 use common::block_on;

@@ -5,6 +5,8 @@
 //! such a value, put there by hand, is read again by our own call. What it must not do: write,
 //! lock, or take a namespace or datacenter.
 
+#![expect(clippy::disallowed_types, reason = "the one place that names rs-consul's client")]
+
 use super::ConsulStore;
 use super::error::{Failure, Kind, judge};
 use super::ext::{Ask, Reply, Sent, is_plain, path_of};

@@ -3,6 +3,7 @@
 
 // Each test crate uses a part of it.
 #![allow(dead_code)]
+#![allow(clippy::disallowed_methods, reason = "a test has clocks, processes and waits of its own")]
 
 pub mod consul;
 pub mod fake;
