@@ -1,8 +1,8 @@
 //! Is this token good for what lictor does? Asked before an empty answer counts.
 //!
-//! Under default-deny Consul shows an anonymous reader an empty cluster (404, `[]`), which is what a node
-//! that may bootstrap hopes to see. Writes are refused openly, so two writes that change nothing are the
-//! proof.
+//! Under default-deny Consul shows an anonymous reader an empty cluster (404, `[]`), which is what
+//! a node that may bootstrap hopes to see. Writes are refused openly, so two writes that change
+//! nothing are the proof.
 
 use super::ConsulStore;
 use crate::decide::call::{StoreError, Verb};
@@ -17,11 +17,11 @@ const PROBE_TTL: Span = Span::secs(10);
 const NEVER: Index = Index(u64::MAX);
 
 impl ConsulStore {
-    /// `Ok`: the token may write `probe`'s key and make sessions on the agent's node; an empty read with it
-    /// means empty. `Denied`: it may not. Anything else: not known yet, ask again.
+    /// `Ok`: the token may write `probe`'s key and make sessions on the agent's node; an empty read
+    /// with it means empty. `Denied`: it may not. Anything else: not known yet, ask again.
     ///
-    /// `probe` is one of the cluster's keys, best `leader`; it is not changed. Each of the up to three
-    /// requests has `limit`.
+    /// `probe` is one of the cluster's keys, best `leader`; it is not changed. Each of the up to
+    /// three requests has `limit`.
     pub async fn prove_token(&self, probe: &Key, limit: Span) -> Result<(), StoreError> {
         let verb = Verb::Cas(probe.clone(), NEVER, Vec::new());
         match self.txn(&[verb], limit).await {

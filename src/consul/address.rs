@@ -1,7 +1,8 @@
-//! Where a Consul agent or server listens: `host:port`, `http://host[:port]` or `https://host[:port]`.
+//! Where a Consul agent or server listens: `host:port`, `http://host[:port]` or
+//! `https://host[:port]`.
 //!
-//! Consul's own forms without a scheme are accepted; a Unix socket is refused with a sentence, not later
-//! with a strange connection error.
+//! Consul's own forms without a scheme are accepted; a Unix socket is refused with a sentence, not
+//! later with a strange connection error.
 
 use super::error::SetupError;
 use std::fmt;

@@ -1,6 +1,7 @@
 //! The node's own agent: registration, the TTL check, maintenance.
 //!
-//! Invariant: only the first address is asked; what another agent registers would be another node's.
+//! Invariant: only the first address is asked; what another agent registers would be another
+//! node's.
 
 use super::ConsulStore;
 use super::error::Failure;
@@ -45,8 +46,10 @@ struct CheckState<'a> {
 }
 
 impl ConsulStore {
-    /// Registers the service with its check in one request; then tells the check's output, for which the
-    /// registration has no place.
+    /// Registers the service with its check in one request; then tells the check's output, for
+    /// which the registration has no place. The agent passes an output on with a change of status,
+    /// else minutes later (`check_update_interval`): what must be seen soon belongs into tags or
+    /// meta.
     pub(super) async fn register(
         &self,
         registration: &Registration,

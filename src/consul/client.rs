@@ -1,7 +1,7 @@
 //! The one HTTP client: a small pool, http and https, shared by rs-consul and our own calls.
 //!
-//! Invariant: it never sends a request twice by itself (`retry_canceled_requests(false)`); whether a
-//! request went out is known to `ext` alone. It must not hold a token.
+//! Invariant: it never sends a request twice by itself (`retry_canceled_requests(false)`); whether
+//! a request went out is known to `ext` alone. It must not hold a token.
 
 use super::error::SetupError;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};

@@ -1,7 +1,7 @@
 //! What a reply or its absence means: the one place that turns HTTP into [`StoreError`].
 //!
-//! Invariant: a 5xx never counts as "not done" unless its text can only come from before the write was
-//! handed to raft. Consul forwards and retries inside; `No cluster leader` is not in that list.
+//! Invariant: a 5xx never counts as "not done" unless its text can only come from before the write
+//! was handed to raft. Consul forwards and retries inside; `No cluster leader` is not in that list.
 
 use crate::decide::call::StoreError;
 use http::StatusCode;

@@ -1,8 +1,9 @@
 //! Our own requests over the shared client, and the knowledge whether one may have gone out.
 //!
-//! Invariant: [`Sent`] is false only while no connection has taken the request for writing. hyper asks
-//! the body for its end or its size before it writes the first byte of the head, and no sooner; the body
-//! here notes that moment. Every request has a `Content-Length`, the empty ones too.
+//! Invariant: [`Sent`] is false only while no connection has taken the request for writing. hyper
+//! asks the body for its end or its size before it writes the first byte of the head, and no
+//! sooner; the body here notes that moment. Every request has a `Content-Length`, the empty ones
+//! too.
 
 use super::ConsulStore;
 use super::client::Http;

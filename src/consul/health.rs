@@ -69,8 +69,8 @@ struct RawService {
 }
 
 impl ConsulStore {
-    /// All instances, healthy or not. Under default-deny an anonymous reader gets an empty list: prove
-    /// the token before an empty answer counts.
+    /// All instances, healthy or not. Under default-deny an anonymous reader gets an empty list:
+    /// prove the token before an empty answer counts.
     pub async fn health(&self, service: &str, limit: Span) -> Result<Vec<HealthEntry>, StoreError> {
         let ask = Ask::read(format!("/v1/health/service/{}", path_of(service)));
         self.exchange(&ask, Scope::Any, limit, |reply| {

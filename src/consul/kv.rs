@@ -1,9 +1,11 @@
 //! Reads that rs-consul serves: plain keys of ours, and the nodes of a service.
 //!
-//! Only here is rs-consul named. It knows no time limit on KV calls (ours is `walk`'s), loses the index of
-//! a missing key (`watch` has it), and fails a whole read on one value that is not UTF-8: such a value,
-//! put there by hand, is read again by our own call. What it must not do: write, lock, or take a namespace
-//! or datacenter.
+//! Only here is rs-consul named. It knows no time limit on KV calls (ours is `walk`'s), loses the
+//! index of a missing key (`watch` has it), and fails a whole read on one value that is not UTF-8:
+//! such a value, put there by hand, is read again by our own call. What it must not do: write,
+//! lock, or take a namespace or datacenter.
+
+#![expect(clippy::disallowed_types, reason = "the one place that names rs-consul's client")]
 
 use super::ConsulStore;
 use super::error::{Failure, Kind, judge};
@@ -139,8 +141,8 @@ impl ConsulStore {
         self.walk(route, Nodes { store: self, service }).await
     }
 
-    /// rs-consul for one address. It takes its token at birth, so each read makes one: a few strings
-    /// beside the shared client.
+    /// rs-consul for one address. It takes its token at birth, so each read makes one: a few
+    /// strings beside the shared client.
     fn facade(&self, at: usize) -> Consul {
         let config = Config {
             address: self.inner.addresses[at].base().to_string(),

@@ -1,9 +1,9 @@
-//! The store on real Consul: one pooled HTTP client, used by rs-consul where it serves (plain reads of
-//! our keys, service nodes) and by calls of our own where it has none (transactions, sessions, agent,
-//! blocking queries that survive a missing key, health with checks).
+//! The store on real Consul: one pooled HTTP client, used by rs-consul where it serves (plain reads
+//! of our keys, service nodes) and by calls of our own where it has none (transactions, sessions,
+//! agent, blocking queries that survive a missing key, health with checks).
 //!
-//! Invariants: every call ends within its timeout; a write goes out at most once, and when it may have
-//! gone out without a definite answer it is `Unknown`; the token travels in its header alone.
+//! Invariants: every call ends within its timeout; a write goes out at most once, and when it may
+//! have gone out without a definite answer it is `Unknown`; the token travels in its header alone.
 //! What it must not do: decide anything, or repeat a write.
 
 mod acl;

@@ -1,8 +1,8 @@
 //! Sessions: behavior `release`, lock-delay `1ms`, no checks at all.
 //!
-//! Checks would end a session for reasons that have nothing to do with the lease (DESIGN of the election
-//! trusts no session anyway). Both forms of "no checks" are sent: 1.8 knows `NodeChecks`, older ones
-//! `Checks` alone, and leaving either out means `serfHealth`.
+//! Checks would end a session for reasons that have nothing to do with the lease (DESIGN of the
+//! election trusts no session anyway). Both forms of "no checks" are sent: 1.8 knows `NodeChecks`,
+//! older ones `Checks` alone, and leaving either out means `serfHealth`.
 
 use super::ConsulStore;
 use super::error::Failure;

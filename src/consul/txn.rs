@@ -1,8 +1,8 @@
 //! Transactions: verbs to Consul's JSON and back.
 //!
-//! Invariant: a transaction of reads alone is made with `?consistent`, and only such a one may be asked
-//! of a second address after it was sent. 409 means rolled back as a whole; the first failed operation names
-//! why.
+//! Invariant: a transaction of reads alone is made with `?consistent`, and only such a one may be
+//! asked of a second address after it was sent. 409 means rolled back as a whole; the first failed
+//! operation names why.
 
 use super::ConsulStore;
 use super::error::{Failure, Kind, describe, judge};
@@ -18,7 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// Consul's limits; over them it answers 413 and may close in mid-body, which would read as unknown.
+/// Consul's limits; over them it answers 413 and may close in mid-body, which would read as
+/// unknown.
 const VERBS_MAX: usize = 64;
 const BODY_MAX: usize = 512 * 1024;
 
@@ -139,9 +140,9 @@ fn rolled_back(reply: &Reply) -> StoreError {
     }
 }
 
-/// Results carry no operation number, and the checks' ones are noise: takes the results of each verb in
-/// turn and keeps what was got or written, the latter with the bytes that were written. `None`: they don't
-/// fit.
+/// Results carry no operation number, and the checks' ones are noise: takes the results of each
+/// verb in turn and keeps what was got or written, the latter with the bytes that were written.
+/// `None`: they don't fit.
 fn assign(verbs: &[Verb], results: Vec<Entry>) -> Option<Vec<Entry>> {
     let mut results = results.into_iter().peekable();
     let mut kept = Vec::new();

@@ -1,8 +1,8 @@
 //! Several addresses, one call: who is asked, in which order, and what a failure allows next.
 //!
-//! Invariants: an attempt that provably sent nothing goes on to the next address, within the time of the
-//! call; one that may have sent a write ends the call as `Unknown`; a read goes on either way. A call
-//! that hung makes the next call start at the next address.
+//! Invariants: an attempt that provably sent nothing goes on to the next address, within the time
+//! of the call; one that may have sent a write ends the call as `Unknown`; a read goes on either
+//! way. A call that hung makes the next call start at the next address.
 
 use super::ConsulStore;
 use super::error::{Failure, Kind};
@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
-/// An address gets at most so long to take a request (name look-up, connection, TLS) while another one is
-/// left to ask; less when the call's time, shared among the addresses, is less.
+/// An address gets at most so long to take a request (name look-up, connection, TLS) while another
+/// one is left to ask; less when the call's time, shared among the addresses, is less.
 const CONNECT_PATIENCE_MAX: Duration = Duration::from_secs(1);
 
 /// Which addresses a call may use.
@@ -43,8 +43,8 @@ enum Ended<T> {
     OutOfTime,
 }
 
-/// One try of a call at one address. A trait of its own rather than an async closure, whose future can't
-/// be proven `Send` yet.
+/// One try of a call at one address. A trait of its own rather than an async closure, whose future
+/// can't be proven `Send` yet.
 pub(super) trait Attempt {
     type Answer;
 
@@ -97,7 +97,7 @@ impl ConsulStore {
                 }
                 Ended::NotTaken => StoreError::NotSent(format!("{address}: no connection in time")),
                 Ended::OutOfTime => {
-                    self.prefer(route.scope, (at + 1) % all);
+                    self.leave(route.scope, start, step);
                     let limit = route.limit.as_millis();
                     return Err(match sent.may_be() {
                         true => StoreError::Unknown(format!("{address}: no answer in {limit} ms")),
@@ -108,7 +108,7 @@ impl ConsulStore {
             tracing::debug!(event = "consul_attempt_failed", address = %address, error = %failure);
             let ambiguous = matches!(failure, StoreError::Unknown(_));
             if ambiguous && route.kind == Kind::Write {
-                self.prefer(route.scope, (at + 1) % all);
+                self.leave(route.scope, start, step);
                 return Err(failure);
             }
             // An earlier "unknown" of a read says more than the refused connection after it.
@@ -116,7 +116,7 @@ impl ConsulStore {
                 last = failure;
             }
         }
-        self.prefer(route.scope, (start + 1) % all);
+        self.leave(route.scope, start, 0);
         Err(last)
     }
 
@@ -124,6 +124,17 @@ impl ConsulStore {
         match scope {
             Scope::OwnAgent => {}
             Scope::Any => self.inner.preferred.store(at, Ordering::Relaxed),
+        }
+    }
+
+    /// Makes the next call start after the address that failed at `step`, unless another call has
+    /// moved on from the ones tried here meanwhile: a watch notices a hung address long after the
+    /// calls did.
+    fn leave(&self, scope: Scope, start: usize, step: usize) {
+        let all = self.inner.addresses.len();
+        let now = self.inner.preferred.load(Ordering::Relaxed) % all;
+        if (now + all - start) % all <= step {
+            self.prefer(scope, (start + step + 1) % all);
         }
     }
 }
@@ -139,8 +150,9 @@ pub(super) async fn within<T>(
     }
 }
 
-/// Runs one attempt. Giving up on a request that was not taken is sound because dropping it withdraws
-/// it: a connection that finds its requester gone does not write it (test `not_taken_is_not_sent`).
+/// Runs one attempt. Giving up on a request that was not taken is sound because dropping it
+/// withdraws it: a connection that finds its requester gone does not write it (test
+/// `not_taken_is_not_sent`).
 async fn timed<T>(
     attempt: impl Future<Output = Result<T, Failure>>,
     sent: &Sent,

@@ -1,14 +1,14 @@
 //! Blocking queries by our own call: a key that is not there yet can be waited for.
 //!
-//! Invariant: a return is never taken for a change; what looks like a restored store is told as `early`.
-//! An index is at least 1, since 0 would not wait at all.
+//! Invariant: a return is never taken for a change; what looks like a restored store is told as
+//! `early`. An index is at least 1, since 0 would not wait at all.
 
 use super::ConsulStore;
 use super::error::Failure;
 use super::ext::{Ask, Reply, path_of};
 use super::kv::entries_of;
 use super::walk::Scope;
-use crate::decide::call::StoreError;
+use crate::decide::call::{Entry, StoreError};
 use crate::decide::keys::Key;
 use crate::decide::time::Span;
 use crate::decide::types::Index;
@@ -17,10 +17,11 @@ use tokio::time::sleep;
 
 /// Consul adds up to a sixteenth of the wait, against herds.
 const JITTER_SHARE: u64 = 16;
-/// For everything but the waiting itself. A reply that is later than this makes the next address be asked.
+/// For everything but the waiting itself. A reply that is later than this makes the next address be
+/// asked.
 const MARGIN: Span = Span(2_000);
-/// A wait counts as over from nine tenths of it on: our clock and Consul's are read at different ends
-/// of the connection.
+/// A wait counts as over from nine tenths of it on: our clock and Consul's are read at different
+/// ends of the connection.
 const OVER: (u64, u64) = (9, 10);
 
 impl ConsulStore {
@@ -31,18 +32,12 @@ impl ConsulStore {
         after: Option<Index>,
         wait: Span,
     ) -> Result<Watched, StoreError> {
-        let after = after.map(|index| index.max(Index(1)));
-        let mut path = format!("/v1/kv/{}?", path_of(key.as_str()));
-        if recurse {
-            path.push_str("recurse&");
-        }
-        let mut limit = MARGIN;
-        if let Some(index) = after {
-            path.push_str(&format!("index={}&wait={}ms", index.0, wait.0));
-            limit = limit + wait + wait.scaled_up(1, JITTER_SHARE);
-        }
-        let ask = Ask::read(path);
-        let query = self.exchange(&ask, Scope::Any, limit, |reply| seen(&reply));
+        let Some(after) = after.map(|index| index.max(Index(1))) else {
+            let (entries, index) = self.query(key, recurse, None, MARGIN).await?;
+            return Ok(Watched { entries, index, early: false });
+        };
+        let limit = MARGIN + wait + wait.scaled_up(1, JITTER_SHARE);
+        let query = self.query(key, recurse, Some((after, wait)), limit);
         tokio::pin!(query);
         let nearly_over = sleep(wait.scaled_up(OVER.0, OVER.1).to_std());
         let (answer, in_wait) = tokio::select! {
@@ -51,22 +46,49 @@ impl ConsulStore {
             () = nearly_over => (query.await, false),
         };
         let (entries, index) = answer?;
-        Ok(Watched { entries, index, early: is_early(after, index, in_wait) })
+        let early = is_early(after, index, in_wait);
+        let seen = Watched { entries, index, early };
+        if !early {
+            return Ok(seen);
+        }
+        tracing::warn!(event = "consul_watch_early", key = %key, after = after.0, index = index.0);
+        // A restore ends queries with what they saw before it (test `a_restore_is_told_as_early`),
+        // and from that index on nothing of the restored state would wake anybody: so look again at
+        // once.
+        match self.query(key, recurse, None, MARGIN).await {
+            Ok((entries, index)) => Ok(Watched { entries, index, early }),
+            Err(_) => Ok(seen),
+        }
+    }
+
+    /// One query, blocking after an index for a while, or at once.
+    async fn query(
+        &self,
+        key: &Key,
+        recurse: bool,
+        block: Option<(Index, Span)>,
+        limit: Span,
+    ) -> Result<(Vec<Entry>, Index), StoreError> {
+        let mut path = format!("/v1/kv/{}?", path_of(key.as_str()));
+        if recurse {
+            path.push_str("recurse&");
+        }
+        if let Some((after, wait)) = block {
+            path.push_str(&format!("index={}&wait={}ms", after.0, wait.0));
+        }
+        self.exchange(&Ask::read(path), Scope::Any, limit, |reply| seen(&reply)).await
     }
 }
 
-fn seen(reply: &Reply) -> Result<(Vec<crate::decide::call::Entry>, Index), Failure> {
+fn seen(reply: &Reply) -> Result<(Vec<Entry>, Index), Failure> {
     let entries = entries_of(reply)?;
     let index = reply.index.ok_or_else(|| Failure::Lost("an answer without index".to_string()))?;
     Ok((entries, index.max(Index(1))))
 }
 
 /// Whether the return is a sign of a restore. `in_wait`: clearly before the wait was over.
-fn is_early(after: Option<Index>, index: Index, in_wait: bool) -> bool {
-    match after {
-        None => false,
-        Some(after) => index < after || (index == after && in_wait),
-    }
+fn is_early(after: Index, index: Index, in_wait: bool) -> bool {
+    index < after || (index == after && in_wait)
 }
 
 #[cfg(test)]
@@ -76,17 +98,16 @@ mod tests {
     #[test]
     fn early_is_unmoved_before_its_time_or_lower_at_any_time() {
         let cases = [
-            (None, 5, true, false),
-            (Some(5), 6, true, false),
-            (Some(5), 6, false, false),
-            (Some(5), 5, false, false),
-            (Some(5), 5, true, true),
-            (Some(5), 4, true, true),
-            (Some(5), 4, false, true),
+            (5, 6, true, false),
+            (5, 6, false, false),
+            (5, 5, false, false),
+            (5, 5, true, true),
+            (5, 4, true, true),
+            (5, 4, false, true),
         ];
         for (after, index, in_wait, early) in cases {
-            let found = is_early(after.map(Index), Index(index), in_wait);
-            assert_eq!(found, early, "{after:?} {index} {in_wait}");
+            let found = is_early(Index(after), Index(index), in_wait);
+            assert_eq!(found, early, "{after} {index} {in_wait}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The store as the driver sees it: calls with an answer, and watches. Its verbs are Consul's.
 //!
-//! Invariant: a write has three outcomes (done, not done, unknown) and an implementation sends it at
-//! most once. What it must not do: decide, retry a write that may have been sent, or wait without a limit.
+//! Invariant: a write has three outcomes (done, not done, unknown) and an implementation sends it
+//! at most once. What it must not do: decide, retry a write that may have been sent, or wait
+//! without a limit.
 
 use crate::decide::call::{Answer, Call, Entry, StoreError};
 use crate::decide::keys::Key;
@@ -16,8 +17,9 @@ pub struct Watched {
     pub entries: Vec<Entry>,
     /// Where the next watch of the same key continues; never 0.
     pub index: Index,
-    /// The sign of a restored store: the query returned clearly before its wait was over although its
-    /// index had not moved, or the index is lower than the one it was asked to pass.
+    /// The sign of a restored store: the query returned clearly before its wait was over although
+    /// its index had not moved, or the index is lower than the one it was asked to pass. `entries`
+    /// and `index` are then read anew, after it.
     pub early: bool,
 }
 
@@ -31,8 +33,8 @@ pub trait Store {
         timeout: Span,
     ) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 
-    /// Reads `key` (a prefix when `recurse`): at once without `after`, else when something changed after
-    /// that index or `wait` is over. A key that is not there can be waited for.
+    /// Reads `key` (a prefix when `recurse`): at once without `after`, else when something changed
+    /// after that index or `wait` is over. A key that is not there can be waited for.
     fn watch(
         &self,
         key: &Key,
