@@ -74,22 +74,34 @@ async fn supervise(guard: &Guard, argv: Vec<OsString>, duty: &Duty) -> anyhow::R
             return Ok(error.exit_code());
         }
     };
-    if let Some(kill_in) = duty.fence {
-        arm(guard, &app, kill_in).await?;
-    }
+    let job = match duty.fence {
+        Some(kill_in) => Some(arm(guard, &children, &app, kill_in).await?),
+        None => None,
+    };
     let mut stop = Stop::new(duty.stop_timeout);
     let exit = until_exit(&children, &mut signals, &mut app, &mut stop).await?;
     until_none_left(&children, &mut signals, &mut stop).await?;
+    drop(job);
     Ok(exit.code())
 }
 
-async fn arm(guard: &Guard, app: &Spawned, kill_in: Span) -> anyhow::Result<()> {
+/// Arms the guard, with a job beside the application that the fence has to spare; says who is who.
+async fn arm(
+    guard: &Guard,
+    children: &Children,
+    app: &Spawned,
+    kill_in: Span,
+) -> anyhow::Result<Spawned> {
+    let job = Spec { args: vec!["1000000".into()], contained: true, ..Spec::new("sleep") };
+    let job = children.spawn(&job)?;
+    anyhow::ensure!(guard.add_job(job.proc), "no room for a job");
     let kill_at = clock::now() + kill_in;
     let generation = guard.arm(app.proc, kill_at);
     anyhow::ensure!(guard.wait_acked(generation, ACK_LIMIT).await, "the guard did not answer");
-    let (guard, sidecar, app) = (guard.pid(), std::process::id(), app.proc.pid);
-    eprintln!("armed guard={guard} sidecar={sidecar} app={app} kill_at={}", kill_at.0);
-    Ok(())
+    let (guard, sidecar) = (guard.pid(), std::process::id());
+    let (app, pid) = (app.proc.pid, job.proc.pid);
+    eprintln!("armed guard={guard} sidecar={sidecar} app={app} job={pid} kill_at={}", kill_at.0);
+    Ok(job)
 }
 
 /// When the time to stop is over; it starts once.
