@@ -13,6 +13,9 @@ use super::user::User;
 use super::{Exit, sys};
 use std::io;
 
+/// Kernels without `close_range` (before 5.9, with its flag 5.11): descriptors up to here are closed one by one.
+const OLD_KERNEL_FDS: i32 = 1_024;
+
 /// Prepared in the sidecar, carried out in the child.
 pub struct ChildSetup {
     pub contained: bool,
@@ -28,7 +31,12 @@ pub struct ChildSetup {
 impl ChildSetup {
     /// Runs in the forked child; returns in the process that is to exec.
     pub fn run(&self) -> io::Result<()> {
-        let parent = if self.contained { contain(self.parent)? } else { self.parent };
+        let parent = if self.contained {
+            keep_only_standard_streams();
+            contain(self.parent)?
+        } else {
+            self.parent
+        };
         if self.session {
             // SAFETY: no pointers. We are no group's leader, having just been forked.
             sys::check(unsafe { libc::setsid() })?;
@@ -49,6 +57,19 @@ impl ChildSetup {
         }
         sys::reset_signals();
         Ok(())
+    }
+}
+
+/// Our own descriptors all close on exec; this is for those that we inherited. They stay open until then, as std reports a
+/// failed exec through one of its own.
+fn keep_only_standard_streams() {
+    let close_on_exec = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: no pointers.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, close_on_exec) } == -1 {
+        for fd in 3..OLD_KERNEL_FDS {
+            // SAFETY: no pointers; a descriptor that is not open is an error without effect.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
     }
 }
 
@@ -136,7 +157,7 @@ fn kill_leftovers() {
 fn close_everything() {
     // SAFETY: no pointers. Nothing in the shim uses a descriptor that is open now.
     if unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) } == -1 {
-        for fd in 0..1_024 {
+        for fd in 0..OLD_KERNEL_FDS {
             // SAFETY: as above.
             unsafe { libc::close(fd) };
         }
