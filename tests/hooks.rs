@@ -1,5 +1,5 @@
-//! The process module from within: hooks, the guard's orders, children. Has a `main` of its own, because the guard is forked
-//! from a process without threads, which the usual test harness is not.
+//! The process module from within: hooks, the guard's orders, children. Has a `main` of its own,
+//! because the guard is forked from a process without threads, which the usual test harness is not.
 
 use lictor::decide::hook::{Hook, HookCall, HookEnd};
 use lictor::decide::time::{At, Span};
@@ -52,7 +52,7 @@ async fn all(guard: &Guard, children: &Children) {
     valid_until(case("valid until")).await;
     endless_output(case("endless output")).await;
     children_and_orphans(case("children and orphans")).await;
-    // Last: it kills whatever runs.
+    application_crashed(case("application crashed")).await;
     guard_obeys(case("the guard obeys")).await;
     fence_now(case("fence now")).await;
 }
@@ -292,6 +292,24 @@ async fn children_and_orphans(case: Case) {
         let error = case.children.spawn(&Spec::new("/no/such/file")).expect_err("there is none");
         assert_eq!(error.exit_code(), 127);
     }
+}
+
+async fn application_crashed(case: Case) {
+    case.write(Hook::Health, "touch health.up; sleep 1000");
+    let (tell, mut end) = tokio::sync::oneshot::channel();
+    case.hooks.start(case.call(Hook::Health), move |_, end| drop(tell.send(end)));
+    let script = format!("cd {}; {ESCAPE}; exit 1", case.path().display());
+    let spec = Spec { args: vec!["-c".into(), script.into()], ..Spec::new("bash") };
+    let mut app = case.children.spawn(&spec).expect("starts");
+    assert_eq!(app.exit.wait().await, Exit::Code(1));
+    wait_for("both", || case.has("up") && case.has("health.up")).await;
+    let alive = || case.children.application_left(app.proc).expect("/proc");
+    assert!(alive() > 0, "the main process reaped is not the tree gone");
+    limited("the kill", case.children.kill_application(app.proc)).await;
+    assert_eq!(alive(), 0);
+    assert!(end.try_recv().is_err(), "the hook is not the application");
+    case.hooks.cancel_all();
+    assert_eq!(limited("the hook", end).await, Ok(HookEnd::Cancelled));
 }
 
 async fn guard_obeys(case: Case) {

@@ -1,4 +1,5 @@
-//! `lictor run -- CMD` without a cluster, on real processes: exit codes, signals, orphans, and the fence.
+//! `lictor run -- CMD` without a cluster, on real processes: exit codes, signals, orphans, and the
+//! fence.
 
 use lictor::decide::time::{At, Span};
 use lictor::process::clock;
@@ -76,7 +77,8 @@ fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("the process is there");
 }
 
-/// Living processes with `marker` among their arguments. A zombie with living threads counts, others don't.
+/// Living processes with `marker` among their arguments. A zombie with living threads counts,
+/// others don't.
 fn living(marker: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

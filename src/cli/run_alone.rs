@@ -1,14 +1,16 @@
 //! `lictor run -- CMD` without a cluster: an init and supervisor for one application.
 //!
-//! It forwards signals, reaps everything, and leaves with the application's own exit code (128 + the signal's number when
-//! it was killed). After SIGTERM, SIGINT or SIGQUIT the application has the stop timeout; then its whole tree is killed. When
-//! the application has ended, what it left running gets SIGTERM and the same time. It leaves as soon as the last process
-//! is gone. It speaks to nobody: no Consul, no port.
+//! It forwards signals, reaps everything, and leaves with the application's own exit code (128 +
+//! the signal's number when it was killed). After SIGTERM, SIGINT or SIGQUIT the application has
+//! the stop timeout; then its whole tree is killed. When the application has ended, what it left
+//! running gets SIGTERM and the same time. It leaves as soon as the last process is gone. It speaks
+//! to nobody: no Consul, no port.
 
 use crate::decide::time::{At, Span};
 use crate::process::children::{Children, Group, Spawned, Spec};
 use crate::process::link::{Guard, GuardLink};
 use crate::process::signals::Signals;
+use crate::process::terminal::Foreground;
 use crate::process::{Exit, clock, guard};
 use anyhow::Context;
 use std::ffi::OsString;
@@ -20,12 +22,14 @@ const FAILED: i32 = 1;
 /// How long the guard may take to acknowledge: it does nothing but sleep.
 const ACK_LIMIT: Span = Span::secs(1);
 
-/// Runs `argv` to its end and returns the exit code to leave with. Call it before anything starts a thread.
+/// Runs `argv` to its end and returns the exit code to leave with. Call it before anything starts a
+/// thread.
 pub fn run(argv: Vec<OsString>, stop_timeout: Duration) -> i32 {
     enter(argv, Duty { stop_timeout, fence: None })
 }
 
-/// For tests: the same, with the guard armed to kill the application after `kill_in`, come what may.
+/// For tests: the same, with the guard armed to kill the application after `kill_in`, come what
+/// may.
 pub fn debug_fence(argv: Vec<OsString>, stop_timeout: Duration, kill_in: Span) -> i32 {
     enter(argv, Duty { stop_timeout, fence: Some(kill_in) })
 }
@@ -66,6 +70,7 @@ async fn supervise(guard: &Guard, argv: Vec<OsString>, duty: &Duty) -> anyhow::R
     let mut argv = argv.into_iter();
     let program = argv.next().context("no command")?;
     let group = Group::Foreground;
+    let _given_back_at_the_end = Foreground::remember();
     let spec = Spec { args: argv.collect(), group, ..Spec::new(program) };
     let mut app = match children.spawn(&spec) {
         Ok(app) => app,

@@ -1,11 +1,14 @@
-//! What happens in a child between `fork` and `exec`, and the shim that keeps a contained child's tree together.
+//! What happens in a child between `fork` and `exec`, and the shim that keeps a contained child's
+//! tree together.
 //!
-//! A hook may leave processes running, detached and in sessions of their own. When their parent ends, they become
-//! children of the nearest subreaper; were that the sidecar, nobody could say whose they were. So a contained child gets a
-//! parent of its own, the *shim*: a subreaper that never execs, kills what is left when the child has ended, and then
-//! ends as the child did. Its pid stands for the whole tree.
+//! A hook may leave processes running, detached and in sessions of their own. When their parent
+//! ends, they become children of the nearest subreaper; were that the sidecar, nobody could say
+//! whose they were. So a contained child gets a parent of its own, the *shim*: a subreaper that
+//! never execs, kills what is left when the child has ended, and then ends as the child did. Its
+//! pid stands for the whole tree.
 //!
-//! The invariant: everything here is async-signal-safe, since it runs in a forked copy: no allocation, no lock.
+//! The invariant: everything here is async-signal-safe, since it runs in a forked copy: no
+//! allocation, no lock.
 
 use super::scan::Rules;
 use super::tree::{Killer, Progress};
@@ -13,7 +16,8 @@ use super::user::User;
 use super::{Exit, sys};
 use std::io;
 
-/// Kernels without `close_range` (before 5.9, with its flag 5.11): descriptors up to here are closed one by one.
+/// Kernels without `close_range` (before 5.9, with its flag 5.11): descriptors up to here are
+/// closed one by one.
 const OLD_KERNEL_FDS: i32 = 1_024;
 
 /// Prepared in the sidecar, carried out in the child.
@@ -60,8 +64,8 @@ impl ChildSetup {
     }
 }
 
-/// Our own descriptors all close on exec; this is for those that we inherited. They stay open until then, as std reports a
-/// failed exec through one of its own.
+/// Our own descriptors all close on exec; this is for those that we inherited. They stay open until
+/// then, as std reports a failed exec through one of its own.
 fn keep_only_standard_streams() {
     let close_on_exec = libc::CLOSE_RANGE_CLOEXEC;
     // SAFETY: no pointers.
@@ -74,7 +78,8 @@ fn keep_only_standard_streams() {
 }
 
 fn take_terminal() {
-    // SAFETY: no pointers. A process in the background that asks for the terminal gets SIGTTOU, unless it ignores it.
+    // SAFETY: no pointers. A process in the background that asks for the terminal gets SIGTTOU,
+    // unless it ignores it.
     unsafe {
         if libc::isatty(0) == 1 {
             libc::signal(libc::SIGTTOU, libc::SIG_IGN);
@@ -84,8 +89,8 @@ fn take_terminal() {
 }
 
 fn become_user(user: &User) -> io::Result<()> {
-    // SAFETY: the list is valid for its length. Called through the C library, which in a forked child has one thread
-    // to change. Groups first: only root may change them.
+    // SAFETY: the list is valid for its length. Called through the C library, which in a forked
+    // child has one thread to change. Groups first: only root may change them.
     unsafe {
         sys::check(libc::setgroups(user.groups.len(), user.groups.as_ptr()))?;
         sys::check(libc::setgid(user.gid))?;
@@ -94,7 +99,8 @@ fn become_user(user: &User) -> io::Result<()> {
     Ok(())
 }
 
-/// Forks once more. Returns in the inner process, with its parent's pid; the outer becomes the shim.
+/// Forks once more. Returns in the inner process, with its parent's pid; the outer becomes the
+/// shim.
 fn contain(parent: i32) -> io::Result<i32> {
     sys::block(&sys::every_signal());
     sys::become_subreaper()?;
@@ -129,7 +135,8 @@ fn shim_until_gone(inner: i32) -> ! {
     end_as(end)
 }
 
-/// Without a child there is no descendant either, as we are a subreaper: the usual case costs one call.
+/// Without a child there is no descendant either, as we are a subreaper: the usual case costs one
+/// call.
 fn kill_leftovers() {
     let mut killer = None;
     loop {
