@@ -1,14 +1,16 @@
 //! `lictor run -- CMD` without a cluster: an init and supervisor for one application.
 //!
-//! It forwards signals, reaps everything, and leaves with the application's own exit code (128 + the signal's number when
-//! it was killed). After SIGTERM, SIGINT or SIGQUIT the application has the stop timeout; then its whole tree is killed. When
-//! the application has ended, what it left running gets SIGTERM and the same time. It leaves as soon as the last process
-//! is gone. It speaks to nobody: no Consul, no port.
+//! It forwards signals, reaps everything, and leaves with the application's own exit code (128 +
+//! the signal's number when it was killed). After SIGTERM, SIGINT or SIGQUIT the application has
+//! the stop timeout; then its whole tree is killed. When the application has ended, what it left
+//! running gets SIGTERM and the same time. It leaves as soon as the last process is gone. It speaks
+//! to nobody: no Consul, no port.
 
 use crate::decide::time::{At, Span};
 use crate::process::children::{Children, Group, Spawned, Spec};
 use crate::process::link::{Guard, GuardLink};
 use crate::process::signals::Signals;
+use crate::process::terminal::Foreground;
 use crate::process::{Exit, clock, guard};
 use anyhow::Context;
 use std::ffi::OsString;
@@ -20,12 +22,14 @@ const FAILED: i32 = 1;
 /// How long the guard may take to acknowledge: it does nothing but sleep.
 const ACK_LIMIT: Span = Span::secs(1);
 
-/// Runs `argv` to its end and returns the exit code to leave with. Call it before anything starts a thread.
+/// Runs `argv` to its end and returns the exit code to leave with. Call it before anything starts a
+/// thread.
 pub fn run(argv: Vec<OsString>, stop_timeout: Duration) -> i32 {
     enter(argv, Duty { stop_timeout, fence: None })
 }
 
-/// For tests: the same, with the guard armed to kill the application after `kill_in`, come what may.
+/// For tests: the same, with the guard armed to kill the application after `kill_in`, come what
+/// may.
 pub fn debug_fence(argv: Vec<OsString>, stop_timeout: Duration, kill_in: Span) -> i32 {
     enter(argv, Duty { stop_timeout, fence: Some(kill_in) })
 }
@@ -66,6 +70,7 @@ async fn supervise(guard: &Guard, argv: Vec<OsString>, duty: &Duty) -> anyhow::R
     let mut argv = argv.into_iter();
     let program = argv.next().context("no command")?;
     let group = Group::Foreground;
+    let _given_back_at_the_end = Foreground::remember();
     let spec = Spec { args: argv.collect(), group, ..Spec::new(program) };
     let mut app = match children.spawn(&spec) {
         Ok(app) => app,
@@ -74,22 +79,34 @@ async fn supervise(guard: &Guard, argv: Vec<OsString>, duty: &Duty) -> anyhow::R
             return Ok(error.exit_code());
         }
     };
-    if let Some(kill_in) = duty.fence {
-        arm(guard, &app, kill_in).await?;
-    }
+    let job = match duty.fence {
+        Some(kill_in) => Some(arm(guard, &children, &app, kill_in).await?),
+        None => None,
+    };
     let mut stop = Stop::new(duty.stop_timeout);
     let exit = until_exit(&children, &mut signals, &mut app, &mut stop).await?;
     until_none_left(&children, &mut signals, &mut stop).await?;
+    drop(job);
     Ok(exit.code())
 }
 
-async fn arm(guard: &Guard, app: &Spawned, kill_in: Span) -> anyhow::Result<()> {
+/// Arms the guard, with a job beside the application that the fence has to spare; says who is who.
+async fn arm(
+    guard: &Guard,
+    children: &Children,
+    app: &Spawned,
+    kill_in: Span,
+) -> anyhow::Result<Spawned> {
+    let job = Spec { args: vec!["1000000".into()], contained: true, ..Spec::new("sleep") };
+    let job = children.spawn(&job)?;
+    anyhow::ensure!(guard.add_job(job.proc), "no room for a job");
     let kill_at = clock::now() + kill_in;
     let generation = guard.arm(app.proc, kill_at);
     anyhow::ensure!(guard.wait_acked(generation, ACK_LIMIT).await, "the guard did not answer");
-    let (guard, sidecar, app) = (guard.pid(), std::process::id(), app.proc.pid);
-    eprintln!("armed guard={guard} sidecar={sidecar} app={app} kill_at={}", kill_at.0);
-    Ok(())
+    let (guard, sidecar) = (guard.pid(), std::process::id());
+    let (app, pid) = (app.proc.pid, job.proc.pid);
+    eprintln!("armed guard={guard} sidecar={sidecar} app={app} job={pid} kill_at={}", kill_at.0);
+    Ok(job)
 }
 
 /// When the time to stop is over; it starts once.

@@ -1,14 +1,15 @@
 //! Starts processes and reaps them: the only place that calls `waitpid`, on the one thread.
 //!
-//! A second waiter anywhere breaks this one: std's `Child::wait` and tokio's processes are banned outside. Everything that
-//! ends below us is reaped at once, known or not, because a zombie's pid keeps some databases from starting again.
+//! A second waiter anywhere breaks this one: std's `Child::wait` and tokio's processes are banned
+//! outside. Everything that ends below us is reaped at once, known or not, because a zombie's pid
+//! keeps some databases from starting again.
 //!
-//! The invariant: between the start of a child and its entry in the table nobody reaps (one lock covers both), so no
-//! exit is ever lost. It knows nothing of what the processes are for.
+//! The invariant: between the start of a child and its entry in the table nobody reaps (one lock
+//! covers both), so no exit is ever lost. It knows nothing of what the processes are for.
 
 use super::contain::ChildSetup;
 use super::scan::{self, Rules};
-use super::tree::{Killer, Progress};
+use super::tree::{CLEAN_SCANS, Killer, Progress};
 use super::user::User;
 use super::{Exit, Pid, Proc, signals, sys};
 use std::collections::HashMap;
@@ -24,7 +25,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
-/// What fits into a pipe without a reader, so that writing it cannot block: Linux pipes hold 64 KiB.
+/// What fits into a pipe without a reader, so that writing it cannot block: Linux pipes hold 64
+/// KiB.
 pub const STDIN_LIMIT: usize = 64 * 1_024;
 
 /// What to start.
@@ -40,7 +42,8 @@ pub struct Spec {
     pub stdout: Output,
     pub stderr: Output,
     pub group: Group,
-    /// Behind a shim that keeps its whole tree together: the pid is the shim's, its end is the whole tree's.
+    /// Behind a shim that keeps its whole tree together: the pid is the shim's, its end is the
+    /// whole tree's.
     pub contained: bool,
 }
 
@@ -100,7 +103,8 @@ pub enum Output {
 pub enum Group {
     /// A process group of its own.
     Own,
-    /// The same, and the terminal's foreground, if stdin is a terminal: for the one application of an interactive run.
+    /// The same, and the terminal's foreground, if stdin is a terminal: for the one application of
+    /// an interactive run.
     Foreground,
     /// A session of its own, so no terminal.
     Session,
@@ -210,7 +214,8 @@ struct Known {
 }
 
 impl Children {
-    /// Starts the reaper. Call it once, inside the runtime, with SIGCHLD blocked (`guard::split` has done so).
+    /// Starts the reaper. Call it once, inside the runtime, with SIGCHLD blocked (`guard::split`
+    /// has done so).
     pub fn start() -> io::Result<Children> {
         let fd = sys::watch(sys::signal_fd(&sys::only(libc::SIGCHLD))?)?;
         let (report, left) = watch::channel(Left::None);
@@ -221,7 +226,8 @@ impl Children {
         Ok(Children { shared, left })
     }
 
-    /// Starts a process. Call it on the thread that runs for as long as the process: the child dies with that thread.
+    /// Starts a process. Call it on the thread that runs for as long as the process: the child dies
+    /// with that thread.
     pub fn spawn(&self, spec: &Spec) -> Result<Spawned, SpawnError> {
         let fail = |source| SpawnError::of(spec, source);
         let mut command = command(spec);
@@ -285,35 +291,52 @@ impl Children {
         self.lock().killer.signal(&rules, signal)
     }
 
-    /// Kills every descendant of ours but the trees of `spare`, and returns when they are gone: the end of an
-    /// application, of which detached processes may be left.
+    /// Kills every descendant of ours but the trees of `spare`, and returns when they are gone.
     ///
-    /// It has no limit: what SIGKILL doesn't end is not gone, and saying so would be a lie. The caller may drop it.
+    /// No kill here has a limit: what SIGKILL doesn't end is not gone, and saying so would be a
+    /// lie. The caller may drop it.
     pub async fn kill_all_but(&self, spare: &[Proc]) {
-        let root = sys::get_pid();
-        self.kill(None, Rules { root, exempt: 0, spare, first: None }).await;
+        self.kill(None, || spare.to_vec()).await;
+    }
+
+    /// Kills what is left of the application `app`, itself and everything detached too, and returns
+    /// when it is gone. Spared are the other known children with their trees: hooks, jobs, an
+    /// application started meanwhile.
+    pub async fn kill_application(&self, app: Proc) {
+        self.kill(None, || self.known_but(app)).await;
     }
 
     /// Kills every descendant of a contained child; the child's own end follows.
     pub async fn kill_contained(&self, child: Proc) {
-        let rules = Rules { root: child.pid.0, exempt: 0, spare: &[], first: None };
-        self.kill(Some(child), rules).await;
+        self.kill(Some(child), Vec::new).await;
     }
 
-    /// `root`: a known child, whose end is the end of the kill too, as its pid may then be another's.
-    async fn kill(&self, root: Option<Proc>, rules: Rules<'_>) {
+    /// How many processes of the application `app` are alive, detached ones too. Only looks.
+    pub fn application_left(&self, app: Proc) -> io::Result<usize> {
+        let spare = self.known_but(app);
+        let rules = Rules { root: sys::get_pid(), exempt: 0, spare: &spare, first: None };
+        let mut shared = self.lock();
+        let left = shared.killer.count(&rules);
+        shared.killer.restart();
+        left
+    }
+
+    fn known_but(&self, app: Proc) -> Vec<Proc> {
+        let mut known = self.known();
+        known.retain(|child| *child != app);
+        known
+    }
+
+    /// `root`: a known child, whose end is the end of the kill too, as its pid may then be
+    /// another's; else we are.
+    async fn kill(&self, root: Option<Proc>, spare: impl Fn() -> Vec<Proc>) {
+        let below = root.map_or(sys::get_pid(), |root| root.pid.0);
         let mut pause = super::tree::FIRST_PAUSE_MS;
-        let mut clean = false;
-        loop {
-            match self.one_pass(root, &rules) {
-                Ok(Progress::Left(_)) => clean = false,
-                Ok(Progress::Perhaps | Progress::Gone) if clean => return,
-                Ok(Progress::Perhaps | Progress::Gone) => clean = true,
-                Err(error) => {
-                    tracing::error!(event = "kill_pass_failed", %error);
-                    clean = false;
-                }
-            }
+        let mut clean = 0;
+        while clean < CLEAN_SCANS {
+            let spare = spare();
+            let rules = Rules { root: below, exempt: 0, spare: &spare, first: None };
+            clean = after_pass(clean, self.one_pass(root, &rules));
             tokio::time::sleep(Duration::from_millis(pause)).await;
             pause = (pause * 2).min(super::tree::LAST_PAUSE_MS);
         }
@@ -339,7 +362,20 @@ impl Children {
     }
 }
 
-/// A panic while the lock was held leaves a table that is still right: every change of it is one call.
+/// How many passes in a row have found nothing.
+fn after_pass(clean: u32, progress: io::Result<Progress>) -> u32 {
+    match progress {
+        Ok(Progress::Left(_)) => 0,
+        Ok(Progress::Perhaps | Progress::Gone) => clean + 1,
+        Err(error) => {
+            tracing::error!(event = "kill_pass_failed", %error);
+            0
+        }
+    }
+}
+
+/// A panic while the lock was held leaves a table that is still right: every change of it is one
+/// call.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -402,9 +438,11 @@ fn filled_pipe(bytes: &[u8]) -> io::Result<OwnedFd> {
     if bytes.len() > STDIN_LIMIT {
         return Err(io::Error::other(format!("its standard input exceeds {STDIN_LIMIT} bytes")));
     }
-    let (read_end, mut write_end) = io::pipe()?;
-    write_end.write_all(bytes)?;
-    Ok(read_end.into())
+    let (read_end, write_end) = sys::pipe()?;
+    // Does not block: where the system gives small pipes, it fails instead.
+    std::fs::File::from(write_end).write_all(bytes)?;
+    sys::make_blocking(&read_end)?;
+    Ok(read_end)
 }
 
 fn receiver(end: OwnedFd) -> io::Result<pipe::Receiver> {

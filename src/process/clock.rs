@@ -1,4 +1,5 @@
-//! CLOCK_BOOTTIME in milliseconds: the one clock of deadlines, for it counts the time a machine was suspended.
+//! CLOCK_BOOTTIME in milliseconds: the one clock of deadlines, for it counts the time a machine was
+//! suspended.
 
 use crate::decide::time::At;
 

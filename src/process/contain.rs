@@ -1,17 +1,24 @@
-//! What happens in a child between `fork` and `exec`, and the shim that keeps a contained child's tree together.
+//! What happens in a child between `fork` and `exec`, and the shim that keeps a contained child's
+//! tree together.
 //!
-//! A hook may leave processes running, detached and in sessions of their own. When their parent ends, they become
-//! children of the nearest subreaper; were that the sidecar, nobody could say whose they were. So a contained child gets a
-//! parent of its own, the *shim*: a subreaper that never execs, kills what is left when the child has ended, and then
-//! ends as the child did. Its pid stands for the whole tree.
+//! A hook may leave processes running, detached and in sessions of their own. When their parent
+//! ends, they become children of the nearest subreaper; were that the sidecar, nobody could say
+//! whose they were. So a contained child gets a parent of its own, the *shim*: a subreaper that
+//! never execs, kills what is left when the child has ended, and then ends as the child did. Its
+//! pid stands for the whole tree.
 //!
-//! The invariant: everything here is async-signal-safe, since it runs in a forked copy: no allocation, no lock.
+//! The invariant: everything here is async-signal-safe, since it runs in a forked copy: no
+//! allocation, no lock.
 
 use super::scan::Rules;
 use super::tree::{Killer, Progress};
 use super::user::User;
 use super::{Exit, sys};
 use std::io;
+
+/// Kernels without `close_range` (before 5.9, with its flag 5.11): descriptors up to here are
+/// closed one by one.
+const OLD_KERNEL_FDS: i32 = 1_024;
 
 /// Prepared in the sidecar, carried out in the child.
 pub struct ChildSetup {
@@ -28,7 +35,12 @@ pub struct ChildSetup {
 impl ChildSetup {
     /// Runs in the forked child; returns in the process that is to exec.
     pub fn run(&self) -> io::Result<()> {
-        let parent = if self.contained { contain(self.parent)? } else { self.parent };
+        let parent = if self.contained {
+            keep_only_standard_streams();
+            contain(self.parent)?
+        } else {
+            self.parent
+        };
         if self.session {
             // SAFETY: no pointers. We are no group's leader, having just been forked.
             sys::check(unsafe { libc::setsid() })?;
@@ -52,8 +64,22 @@ impl ChildSetup {
     }
 }
 
+/// Our own descriptors all close on exec; this is for those that we inherited. They stay open until
+/// then, as std reports a failed exec through one of its own.
+fn keep_only_standard_streams() {
+    let close_on_exec = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: no pointers.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, close_on_exec) } == -1 {
+        for fd in 3..OLD_KERNEL_FDS {
+            // SAFETY: no pointers; a descriptor that is not open is an error without effect.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+}
+
 fn take_terminal() {
-    // SAFETY: no pointers. A process in the background that asks for the terminal gets SIGTTOU, unless it ignores it.
+    // SAFETY: no pointers. A process in the background that asks for the terminal gets SIGTTOU,
+    // unless it ignores it.
     unsafe {
         if libc::isatty(0) == 1 {
             libc::signal(libc::SIGTTOU, libc::SIG_IGN);
@@ -63,8 +89,8 @@ fn take_terminal() {
 }
 
 fn become_user(user: &User) -> io::Result<()> {
-    // SAFETY: the list is valid for its length. Called through the C library, which in a forked child has one thread
-    // to change. Groups first: only root may change them.
+    // SAFETY: the list is valid for its length. Called through the C library, which in a forked
+    // child has one thread to change. Groups first: only root may change them.
     unsafe {
         sys::check(libc::setgroups(user.groups.len(), user.groups.as_ptr()))?;
         sys::check(libc::setgid(user.gid))?;
@@ -73,7 +99,8 @@ fn become_user(user: &User) -> io::Result<()> {
     Ok(())
 }
 
-/// Forks once more. Returns in the inner process, with its parent's pid; the outer becomes the shim.
+/// Forks once more. Returns in the inner process, with its parent's pid; the outer becomes the
+/// shim.
 fn contain(parent: i32) -> io::Result<i32> {
     sys::block(&sys::every_signal());
     sys::become_subreaper()?;
@@ -108,7 +135,8 @@ fn shim_until_gone(inner: i32) -> ! {
     end_as(end)
 }
 
-/// Without a child there is no descendant either, as we are a subreaper: the usual case costs one call.
+/// Without a child there is no descendant either, as we are a subreaper: the usual case costs one
+/// call.
 fn kill_leftovers() {
     let mut killer = None;
     loop {
@@ -136,7 +164,7 @@ fn kill_leftovers() {
 fn close_everything() {
     // SAFETY: no pointers. Nothing in the shim uses a descriptor that is open now.
     if unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) } == -1 {
-        for fd in 0..1_024 {
+        for fd in 0..OLD_KERNEL_FDS {
             // SAFETY: as above.
             unsafe { libc::close(fd) };
         }

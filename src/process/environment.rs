@@ -1,12 +1,14 @@
 //! What children get to see of our environment.
 //!
-//! The invariant: nobody below us ever inherits the Consul token. With it the application could write the lock.
+//! The invariant: nobody below us ever inherits the Consul token. With it the application could
+//! write the lock.
 
 use std::ffi::OsString;
 
 pub type Pairs = Vec<(OsString, OsString)>;
 
-/// The application's environment in a cluster: ours less every `CONSUL_*` name, lictor's own tokens and the names given.
+/// The application's environment in a cluster: ours less every `CONSUL_*` name, lictor's own tokens
+/// and the names given.
 pub fn of_application(
     own: impl IntoIterator<Item = (OsString, OsString)>,
     secret: &[String],

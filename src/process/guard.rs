@@ -1,13 +1,15 @@
 //! The guard: the parent of the sidecar, which kills the application when its time is over.
 //!
-//! [`split`] forks before any thread, runtime or open connection exists. The parent stays in [`Guard::watch`] for ever: it
-//! sleeps in `poll` until a signal, a poke of the sidecar or the time to kill comes. It forwards every signal, reaps every
-//! orphan, and leaves with the sidecar's exit code.
+//! [`split`] forks before any thread, runtime or open connection exists. The parent stays in
+//! [`Guard::watch`] for ever: it sleeps in `poll` until a signal, a poke of the sidecar or the time
+//! to kill comes. It forwards every signal, reaps every orphan, and leaves with the sidecar's exit
+//! code.
 //!
-//! It kills the application's tree when the time in the shared page comes while armed, when the sidecar asks, and at once
-//! when the sidecar ends without having announced it (then it exits 137). The invariant: nothing here waits for the
-//! sidecar, and after `split` nothing here allocates, so that neither a stopped sidecar nor a lack of memory delays a
-//! kill. It must not decide anything else: no leases, no roles.
+//! It kills the application's tree when the time in the shared page comes while armed, when the
+//! sidecar asks, and at once when the sidecar ends without having announced it (then it exits 137).
+//! The invariant: nothing here waits for the sidecar, and after `split` nothing here allocates, so
+//! that neither a stopped sidecar nor a lack of memory delays a kill. It must not decide anything
+//! else: no leases, no roles.
 
 use super::link::GuardLink;
 use super::page::{MAX_JOBS, Orders, Page};
@@ -21,14 +23,15 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 /// The exit code of a guard whose sidecar died: 128 + SIGKILL, whatever it died of.
 pub const SIDECAR_DIED: i32 = 137;
 
-/// After the sidecar's end the guard goes on killing for this long, then leaves a tree that SIGKILL cannot end (a process
-/// in uninterruptible sleep) to the kernel: every process has got its SIGKILL by then.
+/// After the sidecar's end the guard goes on killing for this long, then leaves a tree that SIGKILL
+/// cannot end (a process in uninterruptible sleep) to the kernel: every process has got its SIGKILL
+/// by then.
 const LAST_KILL_LIMIT_MS: u64 = 10_000;
 
 /// Forks. Returns in the child, the sidecar; the parent becomes the guard and never returns.
 ///
-/// Call it first thing in `main`: it refuses to fork a process that has threads. All signals are blocked afterwards;
-/// `signals::Signals` and `Children` receive them.
+/// Call it first thing in `main`: it refuses to fork a process that has threads. All signals are
+/// blocked afterwards; `signals::Signals` and `Children` receive them.
 pub fn split() -> io::Result<GuardLink> {
     if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
         return Err(io::Error::other("the guard has to be forked before any thread is started"));
@@ -140,7 +143,8 @@ impl Guard {
         let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
         let size = size_of_val(&info);
         let target: *mut libc::signalfd_siginfo = &mut info;
-        // SAFETY: `target` has room for `size` bytes, and nothing else refers to `info` during the call.
+        // SAFETY: `target` has room for `size` bytes, and nothing else refers to `info` during the
+        // call.
         while unsafe { libc::read(self.signals.as_raw_fd(), target.cast(), size) } == size as isize
         {
             // SAFETY: filled in by the read above.
@@ -217,7 +221,8 @@ impl Guard {
         Rules { root: sys::get_pid(), exempt: self.sidecar, spare: &spare[..count], first }
     }
 
-    /// `/proc` can't be read. As PID 1 our end is everybody's end; else what is known of the application is killed.
+    /// `/proc` can't be read. As PID 1 our end is everybody's end; else what is known of the
+    /// application is killed.
     fn kill_blind(&self) {
         if sys::get_pid() == 1 {
             sys::leave(SIDECAR_DIED);

@@ -1,8 +1,10 @@
-//! Runs hooks: executables of one directory, with facts in the environment and on stdin, and a certain end.
+//! Runs hooks: executables of one directory, with facts in the environment and on stdin, and a
+//! certain end.
 //!
-//! Each run is a task of its own around a contained child, so any number of hooks may run at once, each with its timeout,
-//! and each may be cancelled by its id. The invariant: **when a run has ended, its whole tree is gone**, also what the
-//! hook left running after exit 0. Nothing in here decides which hook runs when, or what its end means.
+//! Each run is a task of its own around a contained child, so any number of hooks may run at once,
+//! each with its timeout, and each may be cancelled by its id. The invariant: **when a run has
+//! ended, its whole tree is gone**, also what the hook left running after exit 0. Nothing in here
+//! decides which hook runs when, or what its end means.
 
 use super::children::{Children, Env, ExitOf, Group, Input, Output, Spawned, Spec};
 use super::environment::{self, Pairs};
@@ -25,8 +27,8 @@ use tokio::sync::oneshot;
 /// Runs at once: every hook there is, twice. A call beyond is not started.
 pub const RUNS_LIMIT: usize = 2 * Hook::ALL.len();
 
-/// What a hook wrote is read on for this long after its tree is gone; only a process that got the pipe from elsewhere can
-/// hold it open.
+/// What a hook wrote is read on for this long after its tree is gone; only a process that got the
+/// pipe from elsewhere can hold it open.
 const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The same for every run.
@@ -40,7 +42,8 @@ pub struct HookSettings {
     pub env: Pairs,
     /// Names in `env` that hooks must not see, beside those that look like secrets.
     pub secret: Vec<String>,
-    /// Facts that never change, as `LICTOR_*` names without the prefix: CLUSTER, NODE, DATA_DIR, STATE_DIR, ..
+    /// Facts that never change, as `LICTOR_*` names without the prefix: CLUSTER, NODE, DATA_DIR,
+    /// STATE_DIR, ..
     pub facts: BTreeMap<String, String>,
 }
 
@@ -83,7 +86,8 @@ impl Hooks {
         Hooks(Arc::new(Inner { settings, env, children, guard, running }))
     }
 
-    /// Starts `call`; `done` is called once, when its tree is gone. Call it on the runtime's thread.
+    /// Starts `call`; `done` is called once, when its tree is gone. Call it on the runtime's
+    /// thread.
     pub fn start(&self, call: HookCall, done: impl FnOnce(OpId, HookEnd) + Send + 'static) {
         let (cancel, cancelled) = oneshot::channel();
         let id = call.id;
@@ -110,7 +114,8 @@ impl Hooks {
         end.await.unwrap_or(HookEnd::Cancelled)
     }
 
-    /// Kills the run's tree; its end is `Cancelled`, unless it ended by itself before. An id that doesn't run is ignored.
+    /// Kills the run's tree; its end is `Cancelled`, unless it ended by itself before. An id that
+    /// doesn't run is ignored.
     pub fn cancel(&self, id: OpId) {
         drop(self.running().remove(&id));
     }
@@ -257,7 +262,8 @@ impl Hooks {
     }
 }
 
-/// `{"v":1, "hook":.., ..}`: the names in small letters, every value a string as in the environment.
+/// `{"v":1, "hook":.., ..}`: the names in small letters, every value a string as in the
+/// environment.
 fn as_json(facts: &BTreeMap<String, String>) -> Vec<u8> {
     let mut object = Map::new();
     object.insert("v".to_owned(), json!(1));

@@ -1,6 +1,8 @@
-//! The output of a hook: log lines of bounded length and rate, and the last one kept where it is the answer.
+//! The output of a hook: log lines of bounded length and rate, and the last one kept where it is
+//! the answer.
 //!
-//! A hook that writes without end costs a fixed buffer and a counter. Nothing here waits for the hook's end by itself.
+//! A hook that writes without end costs a fixed buffer and a counter. Nothing here waits for the
+//! hook's end by itself.
 
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -11,7 +13,8 @@ use tokio::time::Instant;
 pub const LINE_LIMIT: usize = 16 * 1_024;
 const READ_SIZE: usize = 4 * 1_024;
 
-/// Lines a second of one stream that are logged; the others are counted. One database start-up writes about 100.
+/// Lines a second of one stream that are logged; the others are counted. One database start-up
+/// writes about 100.
 const LINES_A_SECOND: u32 = 200;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +32,8 @@ impl Stream {
     }
 }
 
-/// Reads until everybody has closed the pipe; returns the last line that was not empty, if `keep_last`.
+/// Reads until everybody has closed the pipe; returns the last line that was not empty, if
+/// `keep_last`.
 pub async fn log(
     hook: &'static str,
     op: u64,

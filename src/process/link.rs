@@ -1,10 +1,11 @@
 //! The sidecar's end of the guard: arm, extend, shorten, disarm, and news of what the guard did.
 //!
-//! [`GuardLink`] is what `guard::split` returns; inside the runtime it becomes a [`Guard`], which may be cloned. Its
-//! task notices the guard's death: then nothing would fence us any more, so it kills the tree at once and leaves with 137.
+//! [`GuardLink`] is what `guard::split` returns; inside the runtime it becomes a [`Guard`], which
+//! may be cloned. Its task notices the guard's death: then nothing would fence us any more, so it
+//! kills the tree at once and leaves with 137.
 //!
-//! The invariant: an order takes effect for certain only when the guard has acknowledged its generation. Nothing here
-//! decides when to arm or what time to give.
+//! The invariant: an order takes effect for certain only when the guard has acknowledged its
+//! generation. Nothing here decides when to arm or what time to give.
 
 use super::guard::SIDECAR_DIED;
 use super::page::Page;
@@ -64,14 +65,16 @@ impl Guard {
         self.0.pid
     }
 
-    /// From now on the guard kills `app`'s tree at `kill_at` (the caller has taken K off), whatever the sidecar does.
+    /// From now on the guard kills `app`'s tree at `kill_at` (the caller has taken K off), whatever
+    /// the sidecar does.
     pub fn arm(&self, app: Proc, kill_at: At) -> Generation {
         let generation = self.0.page.arm(app, kill_at);
         self.poke();
         Generation(generation)
     }
 
-    /// A later time. Needs no acknowledgement: until the guard has seen it, it goes by the earlier one.
+    /// A later time. Needs no acknowledgement: until the guard has seen it, it goes by the earlier
+    /// one.
     pub fn extend(&self, kill_at: At) {
         if kill_at > self.0.page.kill_at() {
             self.0.page.set_kill_at(kill_at);
@@ -173,7 +176,8 @@ impl Guard {
     }
 
     fn poke(&self) {
-        // SAFETY: eight bytes from a local; an eventfd takes them. A full counter has been poked already.
+        // SAFETY: eight bytes from a local; an eventfd takes them. A full counter has been poked
+        // already.
         unsafe {
             let one = 1u64.to_ne_bytes();
             libc::write(self.0.poke.as_raw_fd(), one.as_ptr().cast(), one.len())

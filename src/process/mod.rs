@@ -1,11 +1,13 @@
 //! Processes: the guard above us, the children below us, and the certain end of a whole tree.
 //!
-//! `lictor run` is two processes. The parent is the *guard* ([`guard`]): it sleeps, forwards signals, and kills the
-//! application's whole tree when its time is over or when the sidecar dies. The child is the *sidecar*, which does
-//! everything else; it starts and reaps every process through [`children`], and runs hooks through [`hooks`].
+//! `lictor run` is two processes. The parent is the *guard* ([`guard`]): it sleeps, forwards
+//! signals, and kills the application's whole tree when its time is over or when the sidecar dies.
+//! The child is the *sidecar*, which does everything else; it starts and reaps every process
+//! through [`children`], and runs hooks through [`hooks`].
 //!
-//! The invariant: **a process that was reaped is not a tree that is gone.** Only [`tree`] says that a tree is gone, by
-//! looking at every process there is. Nothing in here knows of leases, roles or Consul.
+//! The invariant: **a process that was reaped is not a tree that is gone.** Only [`tree`] says that
+//! a tree is gone, by looking at every process there is. Nothing in here knows of leases, roles or
+//! Consul.
 
 pub mod children;
 pub mod clock;
@@ -19,6 +21,7 @@ mod page;
 mod scan;
 pub mod signals;
 mod sys;
+pub mod terminal;
 pub mod tree;
 pub mod user;
 

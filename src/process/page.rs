@@ -1,9 +1,10 @@
-//! The one page that the sidecar and the guard share: plain atomics, because either may stop or die at any instruction.
+//! The one page that the sidecar and the guard share: plain atomics, because either may stop or die
+//! at any instruction.
 //!
-//! Each field has one writer. There is no lock and no sequence counter: a sidecar that is stopped halfway through a
-//! change must not keep the guard from killing. What makes that safe: the guard kills everything that is not listed as a
-//! job, so a torn entry can only lead to killing too much; `kill_at` is written before `armed`, both before
-//! `generation`, and read in the opposite order.
+//! Each field has one writer. There is no lock and no sequence counter: a sidecar that is stopped
+//! halfway through a change must not keep the guard from killing. What makes that safe: the guard
+//! kills everything that is not listed as a job, so a torn entry can only lead to killing too much;
+//! `kill_at` is written before `armed`, both before `generation`, and read in the opposite order.
 
 use super::{Pid, Proc};
 use crate::decide::time::At;
@@ -63,7 +64,8 @@ pub struct Orders {
 }
 
 impl Page {
-    /// A new page, zeroed (disarmed), shared with every process forked from here on. It is never unmapped.
+    /// A new page, zeroed (disarmed), shared with every process forked from here on. It is never
+    /// unmapped.
     pub fn map() -> io::Result<&'static Page> {
         // SAFETY: a fresh anonymous mapping of at least the size asked for, or MAP_FAILED.
         let memory = unsafe {
@@ -79,7 +81,8 @@ impl Page {
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: mapped above for the life of the process, page-aligned, zeroed; zero is valid for every atomic.
+        // SAFETY: mapped above for the life of the process, page-aligned, zeroed; zero is valid for
+        // every atomic.
         Ok(unsafe { &*memory.cast::<Page>() })
     }
 

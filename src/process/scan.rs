@@ -1,8 +1,10 @@
-//! Every process there is, from `/proc`, without an allocation: the guard kills by this when memory is short.
+//! Every process there is, from `/proc`, without an allocation: the guard kills by this when memory
+//! is short.
 //!
-//! One [`Table`] has room for [`ROWS`] processes in a mapping that costs only the pages it touches. A scan is no
-//! snapshot: processes fork, die and change parents while it runs. So a scan never says "gone" by itself: a chain of
-//! parents that breaks is counted, and `tree` asks for two clean scans.
+//! One [`Table`] has room for [`ROWS`] processes in a mapping that costs only the pages it touches.
+//! A scan is no snapshot: processes fork, die and change parents while it runs. So a scan never
+//! says "gone" by itself: a chain of parents that breaks is counted, and `tree` asks for two clean
+//! scans.
 
 use super::{Pid, Proc, sys};
 use std::io;
@@ -71,7 +73,8 @@ impl Table {
         if memory == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the mapping is ours alone, aligned, zeroed and never unmapped; all-zero is a valid Row.
+        // SAFETY: the mapping is ours alone, aligned, zeroed and never unmapped; all-zero is a
+        // valid Row.
         let rows = unsafe { std::slice::from_raw_parts_mut(memory.cast::<Row>(), ROWS) };
         Ok(Table { rows, len: 0, incomplete: false })
     }
@@ -80,7 +83,8 @@ impl Table {
     pub fn release(&mut self) {
         self.len = 0;
         let memory = self.rows.as_mut_ptr().cast();
-        // SAFETY: exactly our mapping; its pages read as zeroes afterwards, and a zeroed Row is valid.
+        // SAFETY: exactly our mapping; its pages read as zeroes afterwards, and a zeroed Row is
+        // valid.
         unsafe { libc::madvise(memory, size_of_val(self.rows), libc::MADV_DONTNEED) };
     }
 
@@ -93,7 +97,8 @@ impl Table {
         self.incomplete
     }
 
-    /// Reads every process and sorts it by `rules`. Fails when `/proc` can't be read or is not that of our namespace.
+    /// Reads every process and sorts it by `rules`. Fails when `/proc` can't be read or is not that
+    /// of our namespace.
     pub fn scan(&mut self, rules: &Rules<'_>) -> io::Result<()> {
         self.len = 0;
         self.incomplete = false;
@@ -269,8 +274,8 @@ fn number(bytes: &[u8]) -> Option<i32> {
     None
 }
 
-/// Fields count from after the command's name, which may hold anything, `)` too: state 0, parent 1, number of threads
-/// 17, start time 19 (fields 3, 4, 20 and 22 of proc(5)).
+/// Fields count from after the command's name, which may hold anything, `)` too: state 0, parent 1,
+/// number of threads 17, start time 19 (fields 3, 4, 20 and 22 of proc(5)).
 fn parse_stat(pid: i32, text: &[u8]) -> Option<Row> {
     let name_end = text.iter().rposition(|byte| *byte == b')')?;
     let mut fields = text.get(name_end + 2..)?.split(|byte| *byte == b' ');
@@ -278,7 +283,8 @@ fn parse_stat(pid: i32, text: &[u8]) -> Option<Row> {
     let parent = unsigned(fields.next()?)? as i32;
     let threads = unsigned(fields.nth(15)?)?;
     let start = unsigned(fields.nth(1)?)?;
-    // The first thread may be dead while others write on: only when it is the last one is the process no more.
+    // The first thread may be dead while others write on: only when it is the last one is the
+    // process no more.
     let alive = !matches!(state, b'Z' | b'X' | b'x') || threads > 1;
     Some(Row { start, pid, parent, alive, class: Class::Unknown })
 }
@@ -287,19 +293,22 @@ fn unsigned(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Sends `signal` to exactly this process, never to one that got its pid since. Whether it was sent.
+/// Sends `signal` to exactly this process, never to one that got its pid since. Whether it was
+/// sent.
 pub fn signal_exactly(dir: RawFd, target: Proc, signal: i32) -> bool {
     // SAFETY: no pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, target.pid.0, 0) } as RawFd;
     let Ok(fd) = sys::owned(fd) else {
-        // Kernels before 5.3. The check and the kill are two steps there; a pid is not reused within microseconds.
+        // Kernels before 5.3. The check and the kill are two steps there; a pid is not reused
+        // within microseconds.
         let old_kernel = sys::errno() == libc::ENOSYS && is_same(dir, target);
         if old_kernel {
             sys::kill(target.pid.0, signal);
         }
         return old_kernel;
     };
-    // The descriptor was opened first: if the pid still has this start time now, the descriptor means this process.
+    // The descriptor was opened first: if the pid still has this start time now, the descriptor
+    // means this process.
     if !is_same(dir, target) {
         return false;
     }
@@ -357,7 +366,8 @@ mod tests {
 
     #[test]
     fn spared_trees_and_foreign_processes_are_told_apart() {
-        // 1 is the namespace's first process; 10 the root; 11 below it; 20 a job with a child 21; 30 is foreign.
+        // 1 is the namespace's first process; 10 the root; 11 below it; 20 a job with a child 21;
+        // 30 is foreign.
         let rows =
             [row(1, 0), row(10, 1), row(11, 10), row(12, 11), row(20, 11), row(21, 20), row(30, 1)];
         let spare = [proc(20)];

@@ -1,6 +1,7 @@
 //! The signals that others send to the sidecar, as a stream.
 //!
-//! `guard::split` has blocked them all, so none is lost between the fork and here, and none interrupts anything.
+//! `guard::split` has blocked them all, so none is lost between the fork and here, and none
+//! interrupts anything.
 
 use super::sys;
 use std::io;

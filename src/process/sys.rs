@@ -3,7 +3,7 @@
 //! Everything here may be called between `fork` and `exec`. Nothing in here decides.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Turns the -1 of a system call into the error it stands for.
@@ -15,7 +15,8 @@ pub fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// Signals that a fault in our own code raises. They stay unblocked: blocked, the kernel would kill without a core.
+/// Signals that a fault in our own code raises. They stay unblocked: blocked, the kernel would kill
+/// without a core.
 const FAULTS: [i32; 7] = [
     libc::SIGABRT,
     libc::SIGBUS,
@@ -28,7 +29,8 @@ const FAULTS: [i32; 7] = [
 
 /// Every signal but our own faults; the kernel leaves SIGKILL and SIGSTOP out by itself.
 pub fn every_signal() -> libc::sigset_t {
-    // SAFETY: an all-zero sigset_t is valid memory; sigfillset initialises it, sigdelset only clears bits.
+    // SAFETY: an all-zero sigset_t is valid memory; sigfillset initialises it, sigdelset only
+    // clears bits.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut set);
@@ -50,13 +52,15 @@ pub fn only(signal: i32) -> libc::sigset_t {
 }
 
 pub fn block(set: &libc::sigset_t) {
-    // SAFETY: `set` is valid, the old mask is not asked for. Fails only for an unknown first argument.
+    // SAFETY: `set` is valid, the old mask is not asked for. Fails only for an unknown first
+    // argument.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, set, std::ptr::null_mut()) };
 }
 
 /// Default dispositions and nothing blocked: what a program expects to be started with.
 pub fn reset_signals() {
-    // SAFETY: signal() with SIG_DFL installs no handler; for SIGKILL, SIGSTOP and glibc's own it fails harmlessly.
+    // SAFETY: signal() with SIG_DFL installs no handler; for SIGKILL, SIGSTOP and glibc's own it
+    // fails harmlessly.
     unsafe {
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
@@ -89,6 +93,12 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     // SAFETY: `ends` has room for two descriptors.
     check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
     Ok((owned(ends[0])?, owned(ends[1])?))
+}
+
+/// As programs expect their standard input to be.
+pub fn make_blocking(fd: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no pointers. The only flag that `pipe` has set is the one to clear.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, 0) }).map(drop)
 }
 
 pub fn get_pid() -> i32 {
@@ -172,7 +182,8 @@ pub fn pause(millis: u64) {
 
 /// Registers with the runtime's event loop, inside of which it has to be called.
 pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd is the same open descriptor for as long as it lives, and nobody gets it out mutably.
+    // SAFETY: an OwnedFd is the same open descriptor for as long as it lives, and nobody gets it
+    // out mutably.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
         .map_err(|error| error.into_parts().1)
 }

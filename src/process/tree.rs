@@ -1,22 +1,26 @@
-//! The certain end of a whole tree: SIGSTOP and SIGKILL, again and again, until nothing is left to find.
+//! The certain end of a whole tree: SIGSTOP and SIGKILL, again and again, until nothing is left to
+//! find.
 //!
-//! Stopping first keeps a tree from growing behind the scan. One pass is short (a scan of `/proc` and a few calls a
-//! process), so the sidecar's one thread makes passes between other work, and the guard between polls.
+//! Stopping first keeps a tree from growing behind the scan. One pass is short (a scan of `/proc`
+//! and a few calls a process), so the sidecar's one thread makes passes between other work, and the
+//! guard between polls.
 //!
-//! The invariant: [`Progress::Gone`] comes only after two complete scans in a row without a living process. The pass never
-//! touches a process that it has not just seen below the root with that start time.
+//! The invariant: [`Progress::Gone`] comes only after two complete scans in a row without a living
+//! process. The pass never touches a process that it has not just seen below the root with that
+//! start time.
 
 use super::scan::{self, Class, Rules, Table};
 use super::{Pid, Proc, sys};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Between two passes: at first short, since most trees are gone at once; later a busy exit gets the processor.
+/// Between two passes: at first short, since most trees are gone at once; later a busy exit gets
+/// the processor.
 pub const FIRST_PAUSE_MS: u64 = 1;
 pub const LAST_PAUSE_MS: u64 = 20;
 
 /// A process that forks once between our two looks is seen by the second.
-const CLEAN_SCANS: u32 = 2;
+pub(super) const CLEAN_SCANS: u32 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
@@ -51,7 +55,8 @@ impl Killer {
         (FIRST_PAUSE_MS << self.passes.saturating_sub(1).min(6)).min(LAST_PAUSE_MS)
     }
 
-    /// Looks at every process and kills what `rules` name: `first` before the rest, a stop before each kill.
+    /// Looks at every process and kills what `rules` name: `first` before the rest, a stop before
+    /// each kill.
     pub fn pass(&mut self, rules: &Rules<'_>) -> io::Result<Progress> {
         self.passes += 1;
         self.table.scan(rules)?;
@@ -66,10 +71,10 @@ impl Killer {
         Ok(self.judge(rules))
     }
 
-    /// Only looks.
-    pub fn look(&mut self, rules: &Rules<'_>) -> io::Result<Progress> {
+    /// Only looks: how many are alive.
+    pub fn count(&mut self, rules: &Rules<'_>) -> io::Result<usize> {
         self.table.scan(rules)?;
-        Ok(self.judge(rules))
+        Ok(self.left(rules))
     }
 
     /// Sends `signal` once to every process that `rules` name.
@@ -85,11 +90,13 @@ impl Killer {
         Ok(sent)
     }
 
+    fn left(&self, rules: &Rules<'_>) -> usize {
+        let of = |class| targets(&self.table, rules, class).count();
+        of(Class::First) + of(Class::Within)
+    }
+
     fn judge(&mut self, rules: &Rules<'_>) -> Progress {
-        let left = [Class::First, Class::Within]
-            .into_iter()
-            .map(|class| targets(&self.table, rules, class).count())
-            .sum();
+        let left = self.left(rules);
         if left > 0 || self.table.is_incomplete() {
             self.clean = 0;
             return Progress::Left(left);
@@ -112,8 +119,9 @@ fn targets<'a>(
         .map(|row| Proc { pid: Pid(row.pid), start: row.start })
 }
 
-/// Kills everything below `rules.root`, reaping what becomes our child, until it is gone or `limit_ms` have passed.
-/// Blocks: only for a process that has nothing else left to do. Whether all is gone.
+/// Kills everything below `rules.root`, reaping what becomes our child, until it is gone or
+/// `limit_ms` have passed. Blocks: only for a process that has nothing else left to do. Whether all
+/// is gone.
 pub fn kill_blocking(killer: &mut Killer, rules: &Rules<'_>, limit_ms: u64) -> bool {
     killer.restart();
     let mut waited = 0;
