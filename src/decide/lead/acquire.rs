@@ -234,6 +234,11 @@ impl Lead {
         } else {
             taking.write.look(now, leader, read.is_some(), dead)
         };
+        if settled == Settled::Moved && !moved && read.is_none() {
+            // The lock alone was seen to move, perhaps by this very transaction: the term tells, and a watch may be behind.
+            self.want_read(now);
+            return;
+        }
         match settled {
             Settled::Open => {
                 if taking.write.waits_for_read() || taking.ending {

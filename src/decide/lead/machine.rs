@@ -339,6 +339,11 @@ impl Lead {
         times.into_iter().filter(|at| *at > now).min()
     }
 
+    /// The session of the term that is held, open or closed.
+    pub fn session(&self) -> Option<SessionId> {
+        self.term.as_ref().map(|term| term.session.clone())
+    }
+
     pub fn floor(&self) -> Epoch {
         self.floor
     }
