@@ -41,6 +41,7 @@ impl Node {
             put(&mut facts, "PRIMARY_PORT", port);
             put(&mut facts, "PRIMARY_EPOCH", leader.epoch);
         }
+        put(&mut facts, "MEMBERS", names(&self.members.keys().cloned().collect()));
         self.sync_facts(&mut facts);
         facts
     }

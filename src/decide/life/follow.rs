@@ -13,13 +13,35 @@ const RETRY_MOST: Span = Span::secs(5);
 /// A freeze outlives its attempt by nothing: without a new leader `replicate` runs again after this.
 const FREEZE_MOST: Span = Span::secs(3);
 
+/// `LICTOR_SYNC_SELF`: whether this replica acknowledges commits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Part {
+    /// Others are counted, this node is not: a commit that it alone acknowledged would be on a node no taker asks.
+    #[default]
+    No,
+    /// Nobody is counted yet: acknowledging does no harm, and the first members need not be told twice.
+    May,
+    /// Counted.
+    Member,
+}
+
+impl Part {
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::No => "no",
+            Part::May => "may",
+            Part::Member => "member",
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Follow {
     /// What `replicate` succeeded for.
     pub done: Option<Follows>,
-    /// It ran as a replica that acknowledges.
-    acknowledges: bool,
-    running: Option<(Follows, bool)>,
+    /// The part in the sync set it ran with.
+    part: Part,
+    running: Option<(Follows, Part)>,
     attempt: u32,
     retry: Option<At>,
     /// Receiving was stopped for an answer that must be final.
@@ -49,13 +71,15 @@ impl Node {
         self.follow.frozen = Some(now + FREEZE_MOST);
     }
 
-    /// Whether this node may acknowledge commits of the running term. While nobody must acknowledge anybody may; from then
-    /// on members alone, else a commit could be on a node that no taker asks.
-    pub(crate) fn may_acknowledge(&self) -> bool {
-        let Some(sync) = self.sync_seen() else { return false };
-        let term = self.term_seen().map(|term| term.epoch);
-        let current = Some(sync.epoch) == term;
-        current && (sync.acks == 0 || sync.members.contains(self.me()))
+    fn part(&self) -> Part {
+        let Some(sync) = self.sync_seen() else { return Part::No };
+        let current = self.term_seen().is_some_and(|term| term.epoch == sync.epoch);
+        match (current, sync.members.contains(self.me()), sync.acks) {
+            (false, _, _) => Part::No,
+            (true, true, _) => Part::Member,
+            (true, false, 0) => Part::May,
+            (true, false, _) => Part::No,
+        }
     }
 
     /// Runs `replicate` when the leader, its term or this node's part in the sync set changed.
@@ -73,8 +97,8 @@ impl Node {
         if self.follow.frozen.is_some() && !newer {
             return;
         }
-        let acknowledges = self.may_acknowledge();
-        if !newer && self.follow.acknowledges == acknowledges {
+        let part = self.part();
+        if !newer && self.follow.part == part {
             return;
         }
         if let Some((term, _)) = &self.follow.running {
@@ -88,21 +112,20 @@ impl Node {
         }
         self.follow.attempt += 1;
         self.follow.frozen = None;
-        self.follow.running = Some((leader, acknowledges));
-        let flag = if acknowledges { "1" } else { "0" };
-        let facts = with(self.facts(), "SYNC_SELF", flag);
+        self.follow.running = Some((leader, part));
+        let facts = with(self.facts(), "SYNC_SELF", part.name());
         let facts = with(facts, "ATTEMPT", self.follow.attempt);
         self.run_side(Side::Replicate, facts, out);
     }
 
     pub(crate) fn replicate_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {
-        let Some((term, acknowledges)) = self.follow.running.take() else { return };
+        let Some((term, part)) = self.follow.running.take() else { return };
         match end {
             HookEnd::Done { .. } => {
                 let text = format!("follows {} (epoch {})", term.node, term.epoch);
                 self.decided(Reason::new("follow.done", text), out);
                 self.follow.done = Some(term);
-                self.follow.acknowledges = acknowledges;
+                self.follow.part = part;
                 self.follow.attempt = 0;
                 self.follow.retry = None;
                 self.record.transition();
