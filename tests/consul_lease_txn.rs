@@ -1,6 +1,5 @@
 //! The transactions of the election on a real Consul: renewal, release, take-over, first take;
 //! late, doubled and lost copies of them; and the quirks of Consul that their verbs touch.
-
 #![allow(clippy::disallowed_methods, reason = "a test has clocks and processes of its own")]
 
 mod common;

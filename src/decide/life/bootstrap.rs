@@ -1,7 +1,9 @@
-//! How the data directory comes to be: create, clone, rewind; and the marker that says one of them was under way.
+//! How the data directory comes to be: create, clone, rewind; and the marker that says one of them
+//! was under way.
 //!
-//! The marker is durable before the hook starts and stays until the data counts: after a clone when the hook is done, after a
-//! creation when `state/cluster` is written. Found at a start it means: wipe and begin again.
+//! The marker is durable before the hook starts and stays until the data counts: after a clone when
+//! the hook is done, after a creation when `state/cluster` is written. Found at a start it means:
+//! wipe and begin again.
 
 use super::facts::with;
 use super::{After, Bootstrap, Node, State};

@@ -9,7 +9,8 @@ use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 use crate::decide::types::Epoch;
 
-/// How long past two leases a crashed primary waits for its successor before it starts again anyway.
+/// How long past two leases a crashed primary waits for its successor before it starts again
+/// anyway.
 const SUCCESSOR_GRACE: Span = Span::secs(1);
 
 impl Node {
@@ -64,8 +65,8 @@ impl Node {
         if let (Some(own), Some(theirs)) = (&self.disk.cluster, &self.cluster) {
             if *own != theirs.id {
                 let text = format!(
-                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; mount the right \
-                     volume, or empty it to join as a new node",
+                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; mount \
+                     the right volume, or empty it to join as a new node",
                     self.boot.cluster_name, theirs.id
                 );
                 self.fail(now, Reason::new("start.foreign", text.clone()), out);

@@ -1,10 +1,11 @@
 //! A node's life: what is on its disk, what its application may do, and which hook comes next.
 //!
-//! `Node` is the whole core of one process: it feeds [`Lead`] and derives the role from what `Lead` holds. It is
-//! level-triggered: every input only changes what is known, then `drive` compares what is with what should be.
+//! `Node` is the whole core of one process: it feeds [`Lead`] and derives the role from what `Lead`
+//! holds. It is level-triggered: every input only changes what is known, then `drive` compares what
+//! is with what should be.
 //!
-//! Invariant: nothing of this node is writable unless `Lead` is open and the guard has acknowledged its deadline.
-//! It must not: touch the outside, read a clock, or decide who leads.
+//! Invariant: nothing of this node is writable unless `Lead` is open and the guard has acknowledged
+//! its deadline. It must not: touch the outside, read a clock, or decide who leads.
 
 pub mod bootstrap;
 pub mod crash;
@@ -38,7 +39,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// The last decisions kept for `status`.
 const REASONS_KEPT: usize = 20;
-/// Transitions one step may make; the longest legal chain is 4 (demoted, released, taken again, followed).
+/// Transitions one step may make; the longest legal chain is 4 (demoted, released, taken again,
+/// followed).
 const TRANSITIONS_MAX: usize = 8;
 
 /// What the process found at its start.
