@@ -103,7 +103,7 @@ status() {
     local line key value
     READ_ONLY= BINLOG_POS= SLAVE_POS= SEMI_MASTER= SEMI_SLAVE= SERVER_ID=
     R_HOST= R_PORT= R_IO= R_SQL= R_IO_ERRNO=0 R_IO_ERROR= R_SQL_ERRNO=0 R_SQL_ERROR= R_IO_STATE=
-    R_SQL_STATE= R_IO_POS= R_LAG= R_FILE= R_GTID= R_USER=
+    R_SQL_STATE= R_IO_POS= R_LAG= R_FILE= R_GTID= R_RELAY_FILE= R_RELAY_POS=4
     sql_or_die "select concat_ws('|', 'VARS', @@read_only+0, @@gtid_binlog_pos, @@gtid_slave_pos,
         @@rpl_semi_sync_master_enabled+0, @@rpl_semi_sync_slave_enabled+0, @@server_id) as v;
         show all slaves status\\G"
@@ -117,12 +117,13 @@ status() {
         case ${key##* } in
             Master_Host) R_HOST=$value ;;
             Master_Port) R_PORT=$value ;;
-            Master_User) R_USER=$value ;;
+            Relay_Log_File) R_RELAY_FILE=$value ;;
+            Relay_Log_Pos) R_RELAY_POS=$value ;;
             Master_Log_File) R_FILE=$value ;;
             Slave_IO_Running) R_IO=$value ;;
             Slave_SQL_Running) R_SQL=$value ;;
             Slave_IO_State) R_IO_STATE=$value ;;
-            Slave_SQL_State) R_SQL_STATE=$value ;;
+            Slave_SQL_Running_State) R_SQL_STATE=$value ;;
             Last_IO_Errno) R_IO_ERRNO=$value ;;
             Last_IO_Error) R_IO_ERROR=$value ;;
             Last_SQL_Errno) R_SQL_ERRNO=$value ;;
@@ -171,31 +172,49 @@ secret() {
     printf -v "$1" '%s' "$value"
 }
 
-# ---- after a restart: what the relay log still holds ---------------------------------------------------
-# A replica acknowledges what is in its relay log. START SLAVE with both threads stopped throws that file
-# away (GTID fetches again), so after a restart it is applied first: else this node would know less than
-# it has acknowledged. The place in the file may be one transaction old after a kill; those that
-# are applied already are skipped by number, which is safe here: nothing else feeds this relay log.
+# option_file VAR HOST PORT: the text of an option file for a client that speaks to another node.
+option_file() {
+    local password
+    secret password replication
+    password=${password//\\/\\\\}
+    printf -v "$1" '[client]\nhost=%s\nport=%s\nuser=replication\npassword="%s"\nprotocol=tcp\n' \
+        "$2" "$3" "${password//\"/\\\"}"
+}
+
+# ---- after a restart: what the relay log still holds -----------------------------------------------------
+# A replica acknowledges what is in its relay log. In GTID mode starting either thread while both are stopped
+# throws that file away, so after a restart it is applied by file position first: else this node would know
+# less than it has acknowledged. After a kill the position may be one transaction old, after a power
+# cut more: those that are applied already are refused by number (1950, strict mode) and skipped.
 drain_relay() {
-    local budget_ms=$1 from now
-    [[ -n $R_HOST && $R_SQL == No && $R_IO == No ]] || return 0
-    sql_or_die "set global gtid_ignore_duplicates=1; start slave sql_thread"
+    local budget_ms=$1 from now skipped=0 state file
+    [[ -n $R_HOST && $R_SQL == No && $R_IO == No && -n $R_RELAY_FILE ]] || return 0
+    quote file "$R_RELAY_FILE"
+    sql_or_die "change master to master_use_gtid=no, relay_log_file=$file, relay_log_pos=$R_RELAY_POS;
+        start slave sql_thread"
     ms from
     while :; do
         status
         [[ $R_SQL_STATE == 'Slave has read all relay log'* ]] && break
-        [[ $R_SQL == No ]] && break
         ms now
         (( now - from < budget_ms )) || break
-        sleep 0.01
+        if [[ $R_SQL == No ]]; then
+            (( R_SQL_ERRNO == 1950 && skipped < 10000 )) || break
+            sql_or_die 'set global sql_slave_skip_counter=1; start slave sql_thread'
+            skipped=$((skipped + 1))
+        else
+            sleep 0.01
+        fi
     done
-    local state=$R_SQL_STATE error=$R_SQL_ERROR
-    sql_or_die "stop slave sql_thread; set global gtid_ignore_duplicates=0"
-    status
+    state=$R_SQL_STATE
     if [[ $state != 'Slave has read all relay log'* ]]; then
-        say "the relay log is not applied: ${error:-$state}" >&2
+        say "the relay log is not applied: ${R_SQL_ERROR:-$state}" >&2
+        sql_or_die 'stop slave sql_thread'
+        status
         return 1
     fi
+    sql_or_die 'stop slave sql_thread; change master to master_use_gtid=slave_pos'
+    status
 }
 
 # ---- the configuration -----------------------------------------------------------------------------------
