@@ -218,6 +218,7 @@ impl Run {
             acks.len(),
             missing.len()
         );
+        self.explain_what_is_missing(&acks, &missing);
         if let Some(file) = &args.json {
             let consul = self.world.consul_version.as_str();
             let value = json!({"v": 1, "mode": "sync", "consul": consul, "events": summaries});
@@ -233,6 +234,24 @@ impl Run {
         ensure!(lost == 0, "{lost} acknowledged rows were lost");
         ensure!(dual == 0, "two nodes took writes at once for {dual} ms");
         Ok(())
+    }
+
+    /// For whoever has to find out why: which node acknowledged it, when, and who has it.
+    fn explain_what_is_missing(&self, acks: &[figures::Ack], missing: &[u64]) {
+        for ack in acks.iter().filter(|ack| missing.contains(&ack.id)) {
+            let has = |target| {
+                writers::read_back(target, std::iter::once(ack.id)).is_ok_and(|ids| !ids.is_empty())
+            };
+            let nodes = self.world.nodes.iter();
+            let holders: Vec<_> = nodes.filter(|n| has(&n.target)).map(|n| &n.name).collect();
+            println!(
+                "  row {}: sent to {} at {:.2} s, acknowledged at {:.2} s, now on {holders:?}",
+                ack.id,
+                self.world.nodes[ack.node].name,
+                ack.sent_ms as f64 / 1e3,
+                ack.done_ms as f64 / 1e3,
+            );
+        }
     }
 
     fn explain_what_is_left(&self) {
