@@ -412,6 +412,31 @@ fn a_hanging_commit_is_never_acknowledged_and_its_primary_comes_back() {
 }
 
 #[test]
+fn an_old_primary_gets_back_the_acknowledged_rows_that_it_cut() {
+    let mut group = Group::formed(2);
+    let mut epoch = 1;
+    for (old, new) in [(0, 1), (1, 0), (0, 1)] {
+        group.hook(old, "sync", &[("LICTOR_SYNC_ACKS", "1")]).is(0);
+        let writer = Writer::start(&group.nodes[old]);
+        wait_for("rows flow", || writer.count() > 30);
+        group.nodes[old].kill();
+        let acknowledged = writer.stop();
+        epoch += 1;
+        group.position(new, true);
+        group.promote(new, epoch).is(0);
+        let (name, number) = (group.nodes[new].name.clone(), epoch.to_string());
+        group.start(old, &[("LICTOR_PRIMARY_NODE", &name), ("LICTOR_PRIMARY_EPOCH", &number)]);
+        // As lictor lets it come back: it is not counted yet, then it is.
+        group.replicate_with(old, new, epoch, &[("LICTOR_SYNC_SELF", "no")]).is(0);
+        let expected = group.nodes[new].ids();
+        assert!(acknowledged.iter().all(|id| expected.binary_search(id).is_ok()));
+        group.wait_rows(old, expected.len());
+        assert_eq!(group.nodes[old].ids(), expected);
+        group.replicate_with(old, new, epoch, &[("LICTOR_SYNC_SELF", "member")]).is(0);
+    }
+}
+
+#[test]
 fn an_old_primary_with_committed_rows_of_its_own_has_diverged() {
     let mut group = Group::formed(2);
     group.nodes[1].admin("stop slave");
@@ -483,6 +508,25 @@ fn a_replica_killed_while_it_applies_comes_back_with_all_it_acknowledged() {
     let have = group.nodes[1].ids();
     let lost: Vec<_> = acknowledged.iter().filter(|id| have.binary_search(id).is_err()).collect();
     assert!(lost.is_empty(), "of {} acknowledged lost {lost:?}", acknowledged.len());
+}
+
+#[test]
+fn a_successor_that_still_applies_is_not_taken_for_one_that_lacks_rows() {
+    let group = Group::formed(3);
+    group.nodes[1].admin("stop slave sql_thread");
+    for id in 1..=20 {
+        group.nodes[0].insert(id).expect("writes");
+    }
+    group.wait_rows(2, 20);
+    let last = group.position(0, false);
+    wait_for("the successor has received it all", || group.position(1, false) == last);
+    group.hook(0, "demote", &[]).is(0);
+    // Its promotion is decided and not done: it has received, not applied.
+    group.replicate(2, 1, 2).is(75);
+    group.nodes[1].admin("start slave sql_thread");
+    group.promote(1, 2).is(0);
+    group.replicate(2, 1, 2).is(0);
+    group.replicate(0, 1, 2).is(0);
 }
 
 #[test]

@@ -249,13 +249,13 @@ impl World {
         Ok(())
     }
 
-    /// Everybody is healthy, one is primary, the others replicas, and all of them are counted for sync.
+    /// Everybody is healthy, one is primary, the others follow closely, and all are counted for sync.
     pub fn is_whole(&self) -> bool {
         let count = self.nodes.len();
         let saying = |path: &str| (0..count).filter(|i| self.is(*i, path)).count();
         saying("/health") == count
             && saying("/primary") == 1
-            && saying("/replica") == count - 1
+            && saying("/replica?lag=1") == count - 1
             && self.status().is_some_and(|status| {
                 let members = status["sync"]["members"].as_array().map_or(0, Vec::len);
                 members == count && status["sync"]["acks"].as_u64().unwrap_or(0) > 0

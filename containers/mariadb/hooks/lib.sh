@@ -218,13 +218,16 @@ drain_relay() {
 }
 
 # ---- the configuration -----------------------------------------------------------------------------------
-# The id comes from the node's name, so that it survives a lost volume; `replicate` moves it on a clash.
+# A server ignores events that carry its own id: it takes them for ones it has. A node whose data went back
+# (a clone, a tail that was cut) needs what it once wrote itself, so it goes on under another id.
+new_server_id() {
+    local id
+    id=$(od -An -N4 -tu4 /dev/urandom) || die $FAILED 'no random number'
+    say $((id % 4294967290 + 1)) >"$STATE/server-id.new" && sync "$STATE/server-id.new" \
+        && mv -f "$STATE/server-id.new" "$STATE/server-id" || die $FAILED "cannot record $STATE/server-id"
+}
 server_id() {
-    if [[ ! -s $STATE/server-id ]]; then
-        local sum
-        read -r sum _ < <(printf '%s' "$LICTOR_NODE" | cksum)
-        say $((sum % 4294967290 + 1)) >"$STATE/server-id"
-    fi
+    [[ -s $STATE/server-id ]] || new_server_id
     read -r "$1" <"$STATE/server-id"
 }
 # write_config ROLE: $CNF from the facts. Ours come after the user's, so that they hold.
