@@ -219,6 +219,56 @@ drain_relay() {
     status
 }
 
+# ---- who may acknowledge ---------------------------------------------------------------------------------
+# Semi-sync takes an acknowledgement from any replica that offers one; only members of the sync set count. So a
+# replica acknowledges under an account of its own, `lictor_NODE`, which the primary can lock and cut off
+# whatever has become of that node. Under the shared account `replication` no replica acknowledges.
+# Existence and locks are each server's own affair and never in the binary log: a statement there would wait
+# for the very acknowledgement that the hook is about to do without, and would outlive a demotion.
+
+# own_accounts: ACCOUNTS[name@host, quoted]="locked how-it-identifies", SHARED=how `replication` does.
+declare -A ACCOUNTS
+own_accounts() {
+    local account locked how
+    ACCOUNTS=() SHARED=
+    sql "select concat(quote(user), '@', quote(host)), ifnull(json_value(priv, '$.account_locked'), 0),
+        concat(json_value(priv, '$.plugin'), ' using ', quote(json_value(priv, '$.authentication_string')))
+        from mysql.global_priv
+        where user like 'lictor|_%' escape '|' or (user = 'replication' and host = '%')" || return 1
+    while IFS=$'\t' read -r account locked how; do
+        case $account in
+            "'replication'@'%'") SHARED=$how ;;
+            \'*) ACCOUNTS[$account]="$locked $how" ;;
+        esac
+    done <<<"$OUT"
+}
+# own_account VAR NODE: its quoted name.
+own_account() {
+    [[ $2 =~ ^[A-Za-z0-9_.-]+$ ]] || die $FAILED "'$2' cannot be a node's name"
+    printf -v "$1" "'lictor_%s'@'%%'" "$2"
+}
+# make_accounts NODE..: those that are missing or have another password than `replication`.
+make_accounts() {
+    local node account text=
+    own_accounts || return 1
+    [[ -n $SHARED ]] || { OUT='there is no account replication@%'; return 1; }
+    for node; do
+        own_account account "$node"
+        [[ ${ACCOUNTS[$account]-} == ?" $SHARED" ]] && continue
+        text+="grant replication slave on *.* to $account identified via $SHARED;"
+    done
+    [[ -z $text ]] || { sql "set sql_log_bin=0; ${text%;}" && own_accounts; }
+}
+# unlock_accounts [ACCOUNT..]: these, or all.
+unlock_accounts() {
+    local account text=
+    (( $# > 0 )) || set -- "${!ACCOUNTS[@]}"
+    for account; do
+        [[ ${ACCOUNTS[$account]-} == 0\ * ]] || text+="alter user $account account unlock;"
+    done
+    [[ -z $text ]] || sql "set sql_log_bin=0; ${text%;}"
+}
+
 # ---- the configuration----
 # A server ignores events that carry its own id: it takes them for ones it has. A node whose data
 # went back (a clone, a tail that was cut) needs what it once wrote itself, so it goes on under
