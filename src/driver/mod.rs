@@ -73,6 +73,7 @@ pub(super) struct Driver {
     board: Board,
     volume: Arc<Volume>,
     app: Option<App>,
+    app_user: Option<crate::process::user::User>,
     inputs: mpsc::Sender<Input>,
     queue: VecDeque<Input>,
     asked: BTreeMap<OpId, oneshot::Sender<Told>>,

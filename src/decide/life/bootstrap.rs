@@ -129,8 +129,9 @@ impl Node {
 
     pub(crate) fn volume_failed(&mut self, now: At, what: String, out: &mut Outbox) {
         let reason = Reason::new("volume.failed", format!("the volume failed: {what}"));
-        if self.state.may_write() {
-            self.decided(reason.clone(), out);
+        self.tell_lead(now, LeadIn::Demote { why: reason.clone() }, out);
+        if self.app.is_some() {
+            self.decided(reason, out);
             self.kill(now, After::Fail, out);
         } else {
             self.fail(now, reason, out);

@@ -32,7 +32,7 @@ use super::records::{
     ClusterValue, Follows, MemberValue, RequestValue, ResultValue, SyncValue, TermValue, decode,
 };
 use super::time::{At, Span};
-use super::types::{ClusterId, ClusterName, Epoch, Identity, NodeName, OpId};
+use super::types::{ClusterId, ClusterName, Epoch, Identity, Index, NodeName, OpId};
 pub use settings::{OnCrash, Settings, Timeouts};
 pub use state::{After, Bootstrap, Demotion, Side, State};
 use std::collections::{BTreeMap, VecDeque};
@@ -103,8 +103,10 @@ pub struct Node {
     pub(crate) follow: follow::Follow,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
-    pub(crate) requests: BTreeMap<String, RequestValue>,
-    pub(crate) results: BTreeMap<String, ResultValue>,
+    pub(crate) requests: BTreeMap<String, (RequestValue, Index)>,
+    pub(crate) results: BTreeMap<String, (ResultValue, Index)>,
+    /// Since when the lock is held by a node whose application is not the primary.
+    pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
     pub(crate) crashes: crash::Crashes,
     pub(crate) record: members::Record,
@@ -152,6 +154,7 @@ impl Node {
             members: BTreeMap::new(),
             requests: BTreeMap::new(),
             results: BTreeMap::new(),
+            idle_lead: None,
             peers: peers::Peers::default(),
             crashes: crash::Crashes::default(),
             record: members::Record::default(),
@@ -172,6 +175,8 @@ impl Node {
     pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
         self.wall = now.wall;
         self.now = now.at;
+        // The first act after a pause is to look at the deadline.
+        self.tell_lead(now.at, LeadIn::Tick, out);
         self.absorb(now.at, input, out);
         self.tell_lead(now.at, LeadIn::Tick, out);
         for _ in 0..TRANSITIONS_MAX {
@@ -228,6 +233,7 @@ impl Node {
             Input::GuardFired => self.guard_fired(now, out),
             Input::FloorDurable(epoch) => {
                 self.disk.floor = self.disk.floor.max(epoch);
+                self.record.transition();
                 self.tell_lead(now, LeadIn::FloorDurable(epoch), out);
             }
             Input::ClusterIdDurable(id) => self.cluster_id_durable(now, id, out),
@@ -273,7 +279,7 @@ impl Node {
                     self.members.insert(member.node.clone(), member);
                 }
             } else if let Some(id) = key.strip_prefix(requests.as_str()) {
-                self.absorb_request(id.to_owned(), &entry.value);
+                self.absorb_request(id.to_owned(), &entry);
             }
         }
         let exists = cluster.is_some();
