@@ -258,7 +258,7 @@ fn a_local_setting_and_bad_toml_in_kv() {
     for (value, parts) in [
         ("lease = \"3s\"\nhooks = \"/tmp\"\n", ["KV state/config:2:1", "hooks", "local"]),
         ("lease = 3s\n", ["KV state/config:1:9", "quoted", ""]),
-        ("lease = \"9s\"\n", ["lease 9s", "lease_max 3s", "raise lease_max"]),
+        ("lease = \"9s\"\n", ["KV state/config: lease 9 s", "lease_max 3 s", "raise lease_max"]),
         ("leases = \"3s\"\n", ["KV state/config:1:1", "leases", "lease"]),
     ] {
         consul.put("lictor/bad/state/config", value);
