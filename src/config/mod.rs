@@ -162,8 +162,18 @@ pub fn load(args: &LoadArgs) -> Result<Config, ConfigError> {
         raw.command = Some(args.command.clone());
     }
     let local = check::local(&raw, args.purpose)?;
-    let cluster = check::cluster(&raw, local.lease_max)?;
+    let cluster = check::cluster(&raw, local.lease_max).map_err(|error| name_kv(error, args))?;
     Ok(Config { local, cluster, warnings })
+}
+
+/// The other layers held together by themselves before KV was read, so the mend may be there.
+fn name_kv(error: ConfigError, args: &LoadArgs) -> ConfigError {
+    match error {
+        ConfigError::Check(what) if args.kv.is_some() => {
+            ConfigError::Check(format!("with KV state/config: {what}"))
+        }
+        ConfigError::Check(_) | ConfigError::Unreadable { .. } | ConfigError::Value { .. } => error,
+    }
 }
 
 /// Covers a layer; a token covers a token file and the other way round, for they are one thing.

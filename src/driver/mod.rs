@@ -267,9 +267,13 @@ impl Driver {
                 tracing::info!(event = "decided", code = reason.code, reason = %reason);
             }
             Effect::Exit { code, why } => {
-                tracing::info!(event = "exit", code, why);
-                if code != 0 && self.app.is_none() && self.leaving.is_none() && code == 3 {
-                    eprintln!("lictor: {why}");
+                // A refusal to start is one line, as those before the log began.
+                if self.node.has_failed() && self.leaving.is_none() {
+                    let place = self.config.local.volume.display();
+                    eprintln!("lictor: {place}: {why}");
+                    tracing::info!(event = "exit", code);
+                } else {
+                    tracing::info!(event = "exit", code, why);
                 }
                 self.leaving = Some(code);
             }

@@ -40,7 +40,7 @@ const FLUSH: Duration = Duration::from_millis(500);
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("{0}; a node of a cluster can't run without it")]
+    #[error("{0}; a node of a cluster needs it there and executable (chmod +x)")]
     Hook(#[from] Missing),
     #[error(transparent)]
     Volume(#[from] VolumeError),
@@ -147,6 +147,8 @@ async fn start(
     let store = store(&config)?;
     let Some(text) = reach(&config, &store, &board, &mut signals).await? else { return Ok(0) };
     let config = Arc::new(config::load(&LoadArgs { kv: text, ..load })?);
+    // KV may have asked for `sync`.
+    check_hooks(&config)?;
     for warning in &config.warnings {
         tracing::warn!(event = "config.warning", warning);
     }
@@ -214,15 +216,29 @@ async fn reach(
     let cluster = config.local.cluster.clone().unwrap_or_else(|| ClusterName::new(""));
     let keys = Keys::new(&cluster);
     let limit = config.cluster.request_timeout;
+    let mut said = false;
     loop {
         board.stepped(clock::now());
         match ask(store, &keys, limit).await {
-            Ok(text) => return Ok(Some(text)),
+            Ok(text) => {
+                if said {
+                    tracing::info!(event = "start.consul-answers");
+                }
+                return Ok(Some(text));
+            }
             Err(StoreError::Denied(why)) => return Err(StartError::Denied(why)),
             Err(error) => {
                 let addresses = config.local.consul.addresses.join(", ");
-                let why = format!("Consul at {addresses} does not answer: {error}; asked again");
-                tracing::warn!(event = "start.consul", reason = why);
+                let why = format!(
+                    "Consul at {addresses} does not answer: {error}; asked again each {CONSUL_AGAIN}"
+                );
+                // Once, not once a second: it may take hours.
+                if said {
+                    tracing::debug!(event = "start.asked", %error);
+                } else {
+                    tracing::warn!(event = "start.consul", reason = why);
+                }
+                said = true;
                 board.publish(publish::waiting(&config.local.node, &why));
             }
         }

@@ -9,6 +9,7 @@ pub mod consul;
 pub mod fake;
 pub mod proxy;
 pub mod store;
+pub mod toy;
 
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;

@@ -106,8 +106,7 @@ impl Node {
                      the right volume, or empty it to join as a new node",
                     self.boot.cluster_name, theirs.id
                 );
-                self.fail(now, Reason::new("start.foreign", text.clone()), out);
-                out.push(Effect::Exit { code: 3, why: text });
+                self.refuse(now, Reason::new("start.foreign", text), out);
                 return true;
             }
         }
@@ -121,12 +120,9 @@ impl Node {
             return true;
         }
         if self.disk.cluster.is_none() {
-            let text =
-                "the application's directory holds data of no known cluster; move it away, or \
-                        start with an empty volume"
-                    .to_owned();
-            self.fail(now, Reason::new("start.unknown-data", text.clone()), out);
-            out.push(Effect::Exit { code: 3, why: text });
+            let text = "`app` holds data of no known cluster; move it away, or start \
+                        with an empty volume";
+            self.refuse(now, Reason::new("start.unknown-data", text), out);
             return true;
         }
         self.start_soon(now, out)
@@ -254,6 +250,14 @@ impl Node {
         self.tell_lead(now, LeadIn::Fenced, out);
         self.tell_lead(now, LeadIn::Release { to: None }, out);
         true
+    }
+
+    /// A start that is refused: said once, by whoever carries out the exit.
+    fn refuse(&mut self, now: At, reason: Reason, out: &mut Outbox) {
+        let why = reason.text.clone();
+        self.remember(reason.clone());
+        self.to(now, State::Failed { reason });
+        out.push(Effect::Exit { code: 3, why });
     }
 
     pub(crate) fn fail(&mut self, now: At, reason: Reason, out: &mut Outbox) {

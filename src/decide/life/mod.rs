@@ -354,11 +354,16 @@ impl Node {
     }
 
     pub(crate) fn decided(&mut self, reason: Reason, out: &mut Outbox) {
+        self.remember(reason.clone());
+        out.push(Effect::Decided(reason));
+    }
+
+    /// For `status` alone.
+    pub(crate) fn remember(&mut self, reason: Reason) {
         if self.reasons.len() == REASONS_KEPT {
             self.reasons.pop_front();
         }
-        self.reasons.push_back((self.wall, reason.clone()));
-        out.push(Effect::Decided(reason));
+        self.reasons.push_back((self.wall, reason));
     }
 
     pub(crate) fn to(&mut self, now: At, state: State) {

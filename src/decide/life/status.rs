@@ -44,6 +44,11 @@ impl Node {
         self.cluster.as_ref().map(|cluster| cluster.id.clone())
     }
 
+    /// Whether it stays down; its last reason says why.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed { .. })
+    }
+
     /// Until when this node may act as leader.
     pub fn deadline(&self) -> Option<At> {
         match self.leadership() {
