@@ -1,5 +1,4 @@
 //! The store on a real Consul: tokens, registration and its check, https.
-
 #![allow(clippy::disallowed_methods, reason = "a test has clocks and processes of its own")]
 
 mod common;

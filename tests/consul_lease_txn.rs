@@ -1,6 +1,5 @@
 //! The transactions of the election on a real Consul: renewal, release, take-over, first take;
 //! late, doubled and lost copies of them; and the quirks of Consul that their verbs touch.
-
 #![allow(clippy::disallowed_methods, reason = "a test has clocks and processes of its own")]
 
 mod common;
@@ -276,14 +275,55 @@ fn a_lost_reply_is_unknown_and_a_read_shows_that_it_was_applied() {
 }
 
 #[test]
-fn of_two_takers_exactly_one_wins() {
+fn an_unknown_renewal_may_still_arrive_after_a_read_showed_nothing() {
     block_on(async {
         let bed = bed();
+        let proxy = bed.proxy();
+        let (a, index) = bed.taken_by("a").await;
+        let through = store_at(&[proxy.address()]);
+        proxy.set(Mode::DelayRequest(Duration::from_millis(1_500)));
+        let result = through.call(Call::Txn(bed.renewal(&a, index, 1)), SHORT).await;
+        assert!(matches!(result, Err(StoreError::Unknown(_))), "{result:?}");
+        let before = bed.read(bed.keys.leader()).await.expect("held");
+        assert_eq!(before.modify, index, "not yet: so a read alone settles nothing");
+        // Only a moved index does: the next attempt at the same index, or the late one, wins.
+        let again = bed.renew(&a, index, 2).await.expect("at the index of the unanswered one");
+        tokio::time::sleep(Duration::from_millis(2_000)).await;
+        let after = bed.read(bed.keys.leader()).await.expect("held");
+        assert_eq!((after.modify, after.value.as_slice()), (again[0].modify, &b"renewal 2"[..]));
+    });
+}
+
+#[test]
+fn a_copy_that_the_network_makes_later_changes_nothing() {
+    block_on(async {
+        let bed = bed();
+        let proxy = bed.proxy();
+        let (a, mut index) = bed.taken_by("a").await;
+        let through = store_at(&[proxy.address()]);
+        proxy.set(Mode::Duplicate(Duration::from_millis(5)));
+        for n in 0..50 {
+            let renewed = txn(&through, bed.renewal(&a, index, n)).await.expect("renewed");
+            assert!(renewed[0].modify > index);
+            index = renewed[0].modify;
+        }
+        let leader = bed.read(bed.keys.leader()).await.expect("held");
+        assert_eq!((leader.modify, leader.value.as_slice()), (index, &b"renewal 49"[..]));
+    });
+}
+
+#[test]
+fn of_two_takers_at_two_servers_exactly_one_wins() {
+    block_on(async {
+        let consul = Consul::three();
+        let store = store_at(&consul.addresses()[..1]);
+        let other = store_at(&consul.addresses()[1..]);
+        let bed = Bed { consul, store, keys: Keys::new(&ClusterName::new("orders")) };
         for round in 0..30 {
             let seen = bed.look().await;
             let (a, b) = (bed.session().await, bed.session().await);
             let (take_a, take_b) = (bed.take(&seen, &a, "a"), bed.take(&seen, &b, "b"));
-            let results = tokio::join!(txn(&bed.store, take_a), txn(&bed.store, take_b));
+            let results = tokio::join!(txn(&bed.store, take_a), txn(&other, take_b));
             let winner = match results {
                 (Ok(_), Err(StoreError::Conflict { .. })) => a,
                 (Err(StoreError::Conflict { .. }), Ok(_)) => b,

@@ -1,6 +1,8 @@
 //! The process module from within: hooks, the guard's orders, children. Has a `main` of its own,
 //! because the guard is forked from a process without threads, which the usual test harness is not.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 use lictor::decide::hook::{Hook, HookCall, HookEnd};
 use lictor::decide::time::{At, Span};
 use lictor::decide::types::OpId;

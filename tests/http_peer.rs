@@ -1,6 +1,8 @@
 //! The HTTP side on real sockets: what load balancers see, what peers can prove, and what nobody
 //! can exhaust.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 use lictor::decide::peer::{Ask, PeerCall, PeerError};
 use lictor::decide::reason::Reason;
 use lictor::decide::time::{At, Span};

@@ -80,7 +80,21 @@ step() {
     closing+=("$name: $verdict, $((SECONDS - began)) s")
     while IFS= read -r line; do
         closing+=("    $line")
-    done < <(grep -E '^ *(Running|Doc-tests) |^test result: |^test .*(FAILED|failed)$' "$log" || true)
+    done < <(closing_lines "$log")
+}
+
+# Each runner's name, its failed tests and its own last words: the result line of the usual harness,
+# else the last line it wrote.
+closing_lines() {
+    awk '
+        function close_section() { if (open && !closed && last != "") print last; open = 0; last = "" }
+        /^ *(Running|Doc-tests) / { close_section(); open = 1; closed = 0; print; next }
+        /^test result: / { print; closed = 1 }
+        /^test .*(FAILED|failed)$/ { print }
+        /^error: / { close_section() }
+        NF { last = $0 }
+        END { close_section() }
+    ' "$1"
 }
 
 install_missing() {

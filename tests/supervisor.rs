@@ -1,6 +1,8 @@
 //! `lictor run -- CMD` without a cluster, on real processes: exit codes, signals, orphans, and the
 //! fence.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 use lictor::decide::time::{At, Span};
 use lictor::process::clock;
 use std::io::{BufRead, BufReader, Lines};
@@ -216,7 +218,7 @@ fn five_thousand_orphans_leave_no_zombie() {
 fn an_application_that_ignores_sigterm_is_killed_after_the_timeout() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = lictor();
-    command.args(["run", "--stop-timeout-ms", "300", "--", "python3"]);
+    command.args(["run", "--stop-timeout", "300ms", "--", "python3"]);
     let mut running = Running::start(command.arg(fixture("escape.py")).arg(dir.path()));
     wait_until("all writers", || beats(dir.path()).len() == WRITERS);
     let asked = Instant::now();
@@ -249,7 +251,7 @@ fn what_outlives_the_application_and_ignores_sigterm_is_killed() {
         "setsid sh -c \"{daemon}\" & while ! test -e {}/up; do sleep 0.01; done; exit 5",
         dir.path().display()
     );
-    let output = run(&["--stop-timeout-ms", "200", "--", "sh", "-c", &script]);
+    let output = run(&["--stop-timeout", "200ms", "--", "sh", "-c", &script]);
     assert_eq!(output.status.code(), Some(5));
     assert_eq!(living(dir.path().to_str().expect("utf-8")), Vec::<i32>::new());
 }

@@ -1,4 +1,5 @@
-//! What commands that ask have in common: the configuration, the store, and one blocking look at the cluster.
+//! What commands that ask have in common: the configuration, the store, and one blocking look at
+//! the cluster.
 
 use super::exit::Exit;
 use super::output;

@@ -1,7 +1,12 @@
 //! `lictor ring`: where a key belongs.
+//!
+//! With `-n` the question is arithmetic and needs no cluster; without, the ordinals are the cluster's
+//! members sorted by name.
 
+use super::client::{self, Client, Failure};
 use super::exit::Exit;
 use super::output;
+use super::settings::ConfigArgs;
 use crate::decide::ring::hash::{jump, key_hash};
 use serde::Serialize;
 use std::num::NonZeroU32;
@@ -15,7 +20,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Debug)]
 enum Command {
-    /// Print the ordinal a key belongs to, for class "cache": xxh3_64, then jump hash
+    /// Print where a key belongs, for class "cache": xxh3_64, then jump hash
     Lookup(Lookup),
 }
 
@@ -23,9 +28,11 @@ enum Command {
 struct Lookup {
     /// The key, as its bytes
     key: std::ffi::OsString,
-    /// Among how many ordinals
+    /// Among how many ordinals [default: the cluster's members, sorted by name]
     #[arg(short = 'n', long = "of", value_name = "N", value_parser = ordinals)]
-    of: NonZeroU32,
+    of: Option<NonZeroU32>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// One line of JSON
     #[arg(long)]
     json: bool,
@@ -39,6 +46,9 @@ struct Found<'a> {
     hash: String,
     ordinal: u32,
     of: NonZeroU32,
+    /// The member of that ordinal, where members were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
 }
 
 fn ordinals(text: &str) -> Result<NonZeroU32, String> {
@@ -51,12 +61,44 @@ fn ordinals(text: &str) -> Result<NonZeroU32, String> {
 
 pub fn run(args: Args) -> Exit {
     let Command::Lookup(lookup) = args.command;
-    let hash = key_hash(lookup.key.as_encoded_bytes());
-    let ordinal = jump(hash, lookup.of);
-    if !lookup.json {
-        return output::answer(ordinal, Exit::Done);
+    let question = Question { key: lookup.key, json: lookup.json };
+    match lookup.of {
+        Some(of) => question.answer(of, None),
+        None => client::with(lookup.config, move |client| async move {
+            let names = members(&client).await?;
+            let count = u32::try_from(names.len()).ok().and_then(NonZeroU32::new);
+            let none = || Failure("the cluster has no members yet".into(), Exit::Failed);
+            Ok(question.answer(count.ok_or_else(none)?, Some(&names)))
+        }),
     }
-    let key = lookup.key.to_string_lossy();
-    let hash = format!("{hash:016x}");
-    output::json(&Found { v: 1, key, hash, ordinal, of: lookup.of }, Exit::Done)
+}
+
+/// The members' names, sorted.
+async fn members(client: &Client) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> =
+        client.look().await?.members.iter().map(|member| member.node.to_string()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+struct Question {
+    key: std::ffi::OsString,
+    json: bool,
+}
+
+impl Question {
+    fn answer(&self, of: NonZeroU32, names: Option<&[String]>) -> Exit {
+        let hash = key_hash(self.key.as_encoded_bytes());
+        let ordinal = jump(hash, of);
+        let node = names.and_then(|names| names.get(ordinal as usize)).cloned();
+        if !self.json {
+            return match node {
+                Some(node) => output::answer(node, Exit::Done),
+                None => output::answer(ordinal, Exit::Done),
+            };
+        }
+        let key = self.key.to_string_lossy();
+        let hash = format!("{hash:016x}");
+        output::json(&Found { v: 1, key, hash, ordinal, of, node }, Exit::Done)
+    }
 }

@@ -1,4 +1,5 @@
-//! `lictor status`: what the cluster is like, and why. Reads Consul, and the nodes' own `/status` where they answer.
+//! `lictor status`: what the cluster is like, and why. Reads Consul, and the nodes' own `/status`
+//! where they answer.
 
 use super::client::{self, Client, Failure, Seen};
 use super::exit::Exit;

@@ -1,4 +1,5 @@
-//! `lictor switchover`: a planned change of the primary. Writes a request, then watches what becomes of it.
+//! `lictor switchover`: a planned change of the primary. Writes a request, then watches what
+//! becomes of it.
 
 use super::client::{self, Client, Failure, LIMIT};
 use super::exit::Exit;

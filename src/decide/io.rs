@@ -1,7 +1,8 @@
 //! Everything that can change a decision is an [`Input`]; every answer is an [`Effect`].
 //!
-//! The driver turns effects into acts and acts' ends into inputs. An effect that says until when it is valid is checked
-//! again just before it is carried out; a dropped one comes back as the input that its failure would have been.
+//! The driver turns effects into acts and acts' ends into inputs. An effect that says until when it
+//! is valid is checked again just before it is carried out; a dropped one comes back as the input
+//! that its failure would have been.
 
 use super::call::{Answer, Call, Entry, StoreError};
 use super::hook::{HookCall, HookEnd};
@@ -122,7 +123,8 @@ pub enum Effect {
     StartApp,
     /// Ask the application to end (SIGTERM to its main process).
     TermApp,
-    /// Kill a running promote hook's tree, then the application's whole tree; answered by `TreeGone`.
+    /// Kill a running promote hook's tree, then the application's whole tree; answered by
+    /// `TreeGone`.
     KillTree,
     /// Answered by `GuardArmed`.
     Arm {

@@ -1,7 +1,7 @@
 //! Effects become acts; ends of acts become inputs.
 //!
-//! What may block or wait runs beside the loop and comes back through one bounded queue. The time until which an effect is
-//! valid is looked at again here, just before the act.
+//! What may block or wait runs beside the loop and comes back through one bounded queue. The time
+//! until which an effect is valid is looked at again here, just before the act.
 
 use super::volume::{Volume, VolumeError};
 use super::{Driver, OUTSIDE};
@@ -131,7 +131,8 @@ impl Driver {
         }
     }
 
-    /// Work on the volume, which may wait for the disk: on a thread of the small pool, never in between.
+    /// Work on the volume, which may wait for the disk: on a thread of the small pool, never in
+    /// between.
     pub(super) fn on_volume(
         &mut self,
         work: impl FnOnce(&Volume) -> Result<(), VolumeError> + Send + 'static,

@@ -4,7 +4,7 @@ use super::{App, Driver};
 use crate::decide::io::{Exit, Input};
 use crate::decide::time::{At, Span};
 use crate::process::children::{Env, Group, Spec};
-use crate::process::{Pid, Proc, environment, user};
+use crate::process::{Pid, Proc, environment};
 use std::ffi::OsString;
 
 /// The guard does nothing but sleep: longer than this it is not there.
@@ -33,16 +33,10 @@ impl Driver {
         let mut env = environment::of_application(own, &secret);
         let extra = local.env.iter();
         env.extend(extra.map(|(name, value)| (OsString::from(name), OsString::from(value))));
-        let user = match &local.app_user {
-            Some(name) => {
-                Some(user::find(name).map_err(|error| format!("app_user {name}: {error}"))?)
-            }
-            None => None,
-        };
         let spec = Spec {
             args: command.map(OsString::from).collect(),
             env: Env::Exactly(env),
-            user,
+            user: self.app_user.clone(),
             group: Group::Foreground,
             ..Spec::new(program)
         };

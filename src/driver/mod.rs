@@ -6,9 +6,12 @@
 //! * the guard is split off; what follows runs in the child, in one thread;
 //! * the port is bound and answers at once: `/liveness` is up while Consul is not;
 //! * Consul is asked until it answers: is the token good, what does `state/config` say;
-//! * two watches, the timer, signals, ends of processes and hooks, peers and operators feed `Node::step`;
-//! * its effects are carried out in their order; one that is too late comes back as the input that says so;
-//! * when the core says `Exit`, what is under way gets a moment, then the process leaves with the application's code.
+//! * two watches, the timer, signals, ends of processes and hooks, peers and operators feed
+//!   `Node::step`;
+//! * its effects are carried out in their order; one that is too late comes back as the input that
+//!   says so;
+//! * when the core says `Exit`, what is under way gets a moment, then the process leaves with the
+//!   application's code.
 //!
 //! It must not decide: what a thing means is `decide`'s business.
 
@@ -43,8 +46,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use volume::Volume;
 
-/// Ends of effects that may wait to be stepped: more than can be under way at once (16 hooks, 16 peers in flight, two
-/// watches, and the store calls of one core, which has at most a few dozen).
+/// Ends of effects that may wait to be stepped: more than can be under way at once (16 hooks, 16
+/// peers in flight, two watches, and the store calls of one core, which has at most a few dozen).
 const INPUTS_MAX: usize = 1_024;
 /// What is under way when the core says `Exit` gets this long: one store call's timeout, twice.
 const LEAVE_MOST: Span = Span(1_000);
@@ -70,6 +73,7 @@ pub(super) struct Driver {
     board: Board,
     volume: Arc<Volume>,
     app: Option<App>,
+    app_user: Option<crate::process::user::User>,
     inputs: mpsc::Sender<Input>,
     queue: VecDeque<Input>,
     asked: BTreeMap<OpId, oneshot::Sender<Told>>,

@@ -38,13 +38,16 @@ pub(super) fn published(node: &Node, now: At) -> Published {
 /// Before there is a core: Consul has not answered yet.
 pub(super) fn waiting(node: &NodeName, why: &str) -> Published {
     let reason = Reason::new("start.consul", why).flip("Consul answers");
+    let wall = super::wall::now_ms();
     let status = serde_json::json!({
         "v": 1,
         "node": node,
         "state": "init",
         "role": "none",
         "members": [],
-        "reasons": [{"at": super::wall::now_ms(), "code": reason.code, "text": reason.text, "flip": reason.flip}],
+        "reasons": [
+            {"at": wall, "code": reason.code, "text": reason.text, "flip": reason.flip},
+        ],
     });
     Published {
         node: node.clone(),

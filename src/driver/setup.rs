@@ -161,6 +161,7 @@ async fn start(
     let driver = Driver {
         node,
         hooks: hooks_of(&config, &volume, &children, guard)?,
+        app_user: user_of(config.local.app_user.as_deref())?,
         config,
         store,
         guard: guard.clone(),
@@ -294,6 +295,11 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect()
 }
 
+/// Looked up once: a name service must not stand between a deadline and its fence.
+fn user_of(name: Option<&str>) -> Result<Option<user::User>, StartError> {
+    name.map(|name| user::find(name).map_err(other)).transpose()
+}
+
 fn hooks_of(
     config: &Config,
     volume: &Volume,
@@ -301,10 +307,7 @@ fn hooks_of(
     guard: &crate::process::link::Guard,
 ) -> Result<Hooks, StartError> {
     let local = &config.local;
-    let user = match &local.hook_user {
-        Some(name) => Some(user::find(name).map_err(other)?),
-        None => None,
-    };
+    let user = user_of(local.hook_user.as_deref())?;
     let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     let facts = BTreeMap::from([
         ("CLUSTER".to_owned(), local.cluster.as_ref().map(|c| c.to_string()).unwrap_or_default()),

@@ -1,8 +1,8 @@
 //! The one mount: the application's data in `app`, ours in `.lictor`.
 //!
-//! Ours: cluster id, disk id, epoch floor, the lock against a second process, the marker of a bootstrap under way, and the
-//! directories hooks work in. Everything here is durable when its function returns: written beside, synced, renamed, and
-//! the directory synced.
+//! Ours: cluster id, disk id, epoch floor, the lock against a second process, the marker of a
+//! bootstrap under way, and the directories hooks work in. Everything here is durable when its
+//! function returns: written beside, synced, renamed, and the directory synced.
 
 use crate::config::Config;
 use crate::decide::types::{ClusterId, DiskId, Epoch};
@@ -20,12 +20,13 @@ pub enum VolumeError {
     #[error("cannot {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error(
-        "volume {0} is in use by another lictor; stop that one, or give this node a volume of its own"
+        "volume {0} is in use by another lictor; stop that one, or give this node a volume of its \
+         own"
     )]
     InUse(PathBuf),
     #[error(
-        "{app} and {own} are on two file systems; mount one volume over both, so that data and what is known of \
-         it can't be parted"
+        "{app} and {own} are on two file systems; mount one volume over both, so that data and \
+         what is known of it can't be parted"
     )]
     TwoFileSystems { app: PathBuf, own: PathBuf },
     #[error("{0} holds no number; restore the file or empty the volume")]
@@ -35,8 +36,8 @@ pub enum VolumeError {
     #[error("no random bytes for the disk's id")]
     NoRandom,
     #[error(
-        "volume {path} belongs to cluster `{theirs}`, this node is configured for `{ours}`; mount the right volume \
-         or correct `cluster`"
+        "volume {path} belongs to cluster `{theirs}`, this node is configured for `{ours}`; mount \
+         the right volume or correct `cluster`"
     )]
     OtherCluster { path: PathBuf, theirs: String, ours: String },
 }
@@ -115,7 +116,8 @@ impl Volume {
         sync_dir(&self.own)
     }
 
-    /// Empties the application's directory; the marker goes last, so that an interrupted wipe is done again.
+    /// Empties the application's directory; the marker goes last, so that an interrupted wipe is
+    /// done again.
     pub fn wipe(&self) -> Result<(), VolumeError> {
         let entries = fs::read_dir(&self.app).map_err(io("list", &self.app))?;
         for entry in entries {

@@ -1,7 +1,8 @@
 //! The two watches: `leader` alone, for it changes every second, and everything under `state/`.
 //!
-//! A watch that fails begins again without an index, so that nothing is missed; so does one whose index went back. The end of
-//! each wait returns all there is: no edge is the only trigger of anything.
+//! A watch that fails begins again without an index, so that nothing is missed; so does one whose
+//! index went back. The end of each wait returns all there is: no edge is the only trigger of
+//! anything.
 
 use crate::consul::ConsulStore;
 use crate::decide::io::Input;
@@ -11,7 +12,8 @@ use crate::decide::time::Span;
 use crate::store::{Store, Watched};
 use tokio::sync::mpsc::Sender;
 
-/// A holder renews three times a lease: a longer silence is news in itself, and a hung address is noticed.
+/// A holder renews three times a lease: a longer silence is news in itself, and a hung address is
+/// noticed.
 pub(super) const LEADER_WAIT: Span = Span::secs(5);
 /// The reconcile of everything else.
 pub(super) const STATE_WAIT: Span = Span::secs(30);

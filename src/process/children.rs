@@ -241,6 +241,7 @@ impl Children {
             None => command.stdin(Stdio::inherit()),
         };
         let mut shared = self.lock();
+        #[expect(clippy::disallowed_methods, reason = "the one reaper starts what it reaps")]
         let mut child = command.spawn().map_err(fail)?;
         let pid = Pid(i32::try_from(child.id()).expect("the kernel's pids are positive i32"));
         let start = scan::start_time(pid).ok().flatten().unwrap_or(0);

@@ -147,7 +147,8 @@ impl Hooks {
         let spawned =
             self.0.children.spawn(&spec).map_err(|error| not_started(error.to_string()))?;
         self.tell_guard(call, Some(&spawned));
-        tracing::info!(event = "hook_start", hook = %call.hook, op = call.id.0, pid = %spawned.proc.pid);
+        let pid = spawned.proc.pid;
+        tracing::info!(event = "hook_start", hook = %call.hook, op = call.id.0, %pid);
         running.insert(call.id, cancel);
         Ok((spawned, until))
     }

@@ -314,9 +314,19 @@ impl Agent {
         Pid::from_raw(i32::try_from(id).expect("a pid is positive and small"))
     }
 
-    /// SIGSTOP: it keeps its connections and answers nothing.
+    /// SIGSTOP: it keeps its connections and answers nothing. Returns when every thread has stopped: one
+    /// that runs on another core goes on for a moment, and may answer.
     pub fn stop(&self) {
-        kill(self.pid(), Signal::SIGSTOP).expect("the agent runs");
+        let pid = self.pid();
+        kill(pid, Signal::SIGSTOP).expect("the agent runs");
+        wait_for(START_LIMIT, "all threads of the agent have stopped", || {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the agent is there");
+            tasks.flatten().all(|task| {
+                let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                // The state follows the name, which is in parentheses.
+                stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+            })
+        });
     }
 
     pub fn cont(&self) {

@@ -1,7 +1,9 @@
-//! How the data directory comes to be: create, clone, rewind; and the marker that says one of them was under way.
+//! How the data directory comes to be: create, clone, rewind; and the marker that says one of them
+//! was under way.
 //!
-//! The marker is durable before the hook starts and stays until the data counts: after a clone when the hook is done, after a
-//! creation when `state/cluster` is written. Found at a start it means: wipe and begin again.
+//! The marker is durable before the hook starts and stays until the data counts: after a clone when
+//! the hook is done, after a creation when `state/cluster` is written. Found at a start it means:
+//! wipe and begin again.
 
 use super::facts::with;
 use super::{After, Bootstrap, Node, State};
@@ -127,8 +129,9 @@ impl Node {
 
     pub(crate) fn volume_failed(&mut self, now: At, what: String, out: &mut Outbox) {
         let reason = Reason::new("volume.failed", format!("the volume failed: {what}"));
-        if self.state.may_write() {
-            self.decided(reason.clone(), out);
+        self.tell_lead(now, LeadIn::Demote { why: reason.clone() }, out);
+        if self.app.is_some() {
+            self.decided(reason, out);
             self.kill(now, After::Fail, out);
         } else {
             self.fail(now, reason, out);

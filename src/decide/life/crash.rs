@@ -90,8 +90,9 @@ impl Node {
         self.kill(now, After::Start { handed_over: !leads && self.armed.is_some() }, out);
     }
 
-    /// Whether a leader's application is started again in place, and says why. In sync mode the counted rule must hold
-    /// without asking: the own position alone counts only where the members are this node.
+    /// Whether a leader's application is started again in place, and says why. In sync mode the
+    /// counted rule must hold without asking: the own position alone counts only where the members
+    /// are this node.
     fn restart_in_place(&mut self, now: At, out: &mut Outbox) -> bool {
         let alone = !self.others_may_take();
         let counted = match self.set.lead.sync {

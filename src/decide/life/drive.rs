@@ -9,7 +9,8 @@ use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 use crate::decide::types::Epoch;
 
-/// How long past two leases a crashed primary waits for its successor before it starts again anyway.
+/// How long past two leases a crashed primary waits for its successor before it starts again
+/// anyway.
 const SUCCESSOR_GRACE: Span = Span::secs(1);
 
 impl Node {
@@ -19,6 +20,9 @@ impl Node {
             return true;
         }
         let leadership = self.leadership();
+        if self.give_back_if_idle(now, &leadership, out) {
+            return true;
+        }
         match &self.state {
             State::Init => self.drive_init(now, out),
             State::Joining => self.drive_joining(now, &leadership, out),
@@ -52,6 +56,40 @@ impl Node {
         }
     }
 
+    /// A leader whose application is down or starting: after one lease others may do better. And a term that
+    /// is over goes back at once where nothing of this node can write.
+    fn give_back_if_idle(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
+        let starting = matches!(
+            self.state,
+            State::Waiting { .. }
+                | State::Pausing { .. }
+                | State::Preparing { .. }
+                | State::Starting { .. }
+        );
+        match leadership {
+            Leadership::Open { .. } if starting && self.cluster.is_some() => {
+                let since = *self.idle_lead.get_or_insert(now);
+                if now.since(since) < self.set.lead.lease || !self.others_may_take() {
+                    return false;
+                }
+                let text =
+                    format!("the application did not serve again within {}", now.since(since));
+                let why = Reason::new("crash.slow", text).flip("a faster start");
+                self.decided(why.clone(), out);
+                self.tell_lead(now, LeadIn::Demote { why }, out);
+                true
+            }
+            Leadership::Closed { fenced: false, .. } if starting => self.give_back(now, out),
+            Leadership::Open { .. }
+            | Leadership::Closed { .. }
+            | Leadership::Follower
+            | Leadership::Taking => {
+                self.idle_lead = None;
+                false
+            }
+        }
+    }
+
     fn drive_init(&mut self, now: At, out: &mut Outbox) -> bool {
         if self.stop {
             self.to(now, State::Stopped);
@@ -64,8 +102,8 @@ impl Node {
         if let (Some(own), Some(theirs)) = (&self.disk.cluster, &self.cluster) {
             if *own != theirs.id {
                 let text = format!(
-                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; mount the right \
-                     volume, or empty it to join as a new node",
+                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; mount \
+                     the right volume, or empty it to join as a new node",
                     self.boot.cluster_name, theirs.id
                 );
                 self.fail(now, Reason::new("start.foreign", text.clone()), out);

@@ -10,16 +10,19 @@ use crate::decide::time::{At, Span};
 
 const RETRY_LEAST: Span = Span(300);
 const RETRY_MOST: Span = Span::secs(5);
-/// A freeze outlives its attempt by nothing: without a new leader `replicate` runs again after this.
+/// A freeze outlives its attempt by nothing: without a new leader `replicate` runs again after
+/// this.
 const FREEZE_MOST: Span = Span::secs(3);
 
 /// `LICTOR_SYNC_SELF`: whether this replica acknowledges commits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Part {
-    /// Others are counted, this node is not: a commit that it alone acknowledged would be on a node no taker asks.
+    /// Others are counted, this node is not: a commit that it alone acknowledged would be on a node
+    /// no taker asks.
     #[default]
     No,
-    /// Nobody is counted yet: acknowledging does no harm, and the first members need not be told twice.
+    /// Nobody is counted yet: acknowledging does no harm, and the first members need not be told
+    /// twice.
     May,
     /// Counted.
     Member,

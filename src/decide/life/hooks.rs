@@ -1,4 +1,5 @@
-//! Running hooks and taking in how they ended. One main hook at a time; health and position run beside.
+//! Running hooks and taking in how they ended. One main hook at a time; health and position run
+//! beside.
 
 use super::facts::{Facts, with};
 use super::{After, Node, Side, State};

@@ -1,4 +1,5 @@
-//! The member record this node writes, and what the leader makes of the others': admission and removal.
+//! The member record this node writes, and what the leader makes of the others': admission and
+//! removal.
 
 use super::{Node, Owner, State};
 use crate::decide::call::{Answer, Call, StoreError, Verb};

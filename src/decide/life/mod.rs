@@ -1,10 +1,11 @@
 //! A node's life: what is on its disk, what its application may do, and which hook comes next.
 //!
-//! `Node` is the whole core of one process: it feeds [`Lead`] and derives the role from what `Lead` holds. It is
-//! level-triggered: every input only changes what is known, then `drive` compares what is with what should be.
+//! `Node` is the whole core of one process: it feeds [`Lead`] and derives the role from what `Lead`
+//! holds. It is level-triggered: every input only changes what is known, then `drive` compares what
+//! is with what should be.
 //!
-//! Invariant: nothing of this node is writable unless `Lead` is open and the guard has acknowledged its deadline.
-//! It must not: touch the outside, read a clock, or decide who leads.
+//! Invariant: nothing of this node is writable unless `Lead` is open and the guard has acknowledged
+//! its deadline. It must not: touch the outside, read a clock, or decide who leads.
 
 pub mod bootstrap;
 pub mod crash;
@@ -31,14 +32,15 @@ use super::records::{
     ClusterValue, Follows, MemberValue, RequestValue, ResultValue, SyncValue, TermValue, decode,
 };
 use super::time::{At, Span};
-use super::types::{ClusterId, ClusterName, Epoch, Identity, NodeName, OpId};
+use super::types::{ClusterId, ClusterName, Epoch, Identity, Index, NodeName, OpId};
 pub use settings::{OnCrash, Settings, Timeouts};
 pub use state::{After, Bootstrap, Demotion, Side, State};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The last decisions kept for `status`.
 const REASONS_KEPT: usize = 20;
-/// Transitions one step may make; the longest legal chain is 4 (demoted, released, taken again, followed).
+/// Transitions one step may make; the longest legal chain is 4 (demoted, released, taken again,
+/// followed).
 const TRANSITIONS_MAX: usize = 8;
 
 /// What the process found at its start.
@@ -101,8 +103,10 @@ pub struct Node {
     pub(crate) follow: follow::Follow,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
-    pub(crate) requests: BTreeMap<String, RequestValue>,
-    pub(crate) results: BTreeMap<String, ResultValue>,
+    pub(crate) requests: BTreeMap<String, (RequestValue, Index)>,
+    pub(crate) results: BTreeMap<String, (ResultValue, Index)>,
+    /// Since when the lock is held by a node whose application is not the primary.
+    pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
     pub(crate) crashes: crash::Crashes,
     pub(crate) record: members::Record,
@@ -150,6 +154,7 @@ impl Node {
             members: BTreeMap::new(),
             requests: BTreeMap::new(),
             results: BTreeMap::new(),
+            idle_lead: None,
             peers: peers::Peers::default(),
             crashes: crash::Crashes::default(),
             record: members::Record::default(),
@@ -170,6 +175,8 @@ impl Node {
     pub fn step(&mut self, now: Now, input: Input, out: &mut Outbox) {
         self.wall = now.wall;
         self.now = now.at;
+        // The first act after a pause is to look at the deadline.
+        self.tell_lead(now.at, LeadIn::Tick, out);
         self.absorb(now.at, input, out);
         self.tell_lead(now.at, LeadIn::Tick, out);
         for _ in 0..TRANSITIONS_MAX {
@@ -226,6 +233,7 @@ impl Node {
             Input::GuardFired => self.guard_fired(now, out),
             Input::FloorDurable(epoch) => {
                 self.disk.floor = self.disk.floor.max(epoch);
+                self.record.transition();
                 self.tell_lead(now, LeadIn::FloorDurable(epoch), out);
             }
             Input::ClusterIdDurable(id) => self.cluster_id_durable(now, id, out),
@@ -271,7 +279,7 @@ impl Node {
                     self.members.insert(member.node.clone(), member);
                 }
             } else if let Some(id) = key.strip_prefix(requests.as_str()) {
-                self.absorb_request(id.to_owned(), &entry.value);
+                self.absorb_request(id.to_owned(), &entry);
             }
         }
         let exists = cluster.is_some();

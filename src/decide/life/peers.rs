@@ -1,4 +1,5 @@
-//! Direct questions between nodes: pings of a leader, positions for a survey, a barrier or a switchover.
+//! Direct questions between nodes: pings of a leader, positions for a survey, a barrier or a
+//! switchover.
 
 use super::facts::with;
 use super::{Node, Side};
@@ -257,13 +258,13 @@ impl Node {
         if !matches!(self.leadership(), Leadership::Follower | Leadership::Taking) {
             return Err("this node holds the lock".into());
         }
-        let same =
-            self.term_seen().is_some_and(|term| term.epoch == epoch && term.run == *run);
+        let same = self.term_seen().is_some_and(|term| term.epoch == epoch && term.run == *run);
         if !same {
             return Err("this node sees another term".into());
         }
         if self.main_hook_running() {
-            // What it has sent to the application may still take effect: the next answer can be final, this one not.
+            // What it has sent to the application may still take effect: the next answer can be
+            // final, this one not.
             self.cancel_replicate(out);
             return Err("replicate was under way and is stopped; ask again".into());
         }

@@ -1,7 +1,8 @@
-//! This node's service in Consul: the role as tag and meta, a TTL check of one lease that dies with the sidecar.
+//! This node's service in Consul: the role as tag and meta, a TTL check of one lease that dies with
+//! the sidecar.
 //!
-//! Only the node's own agent is asked: what another writes into the catalog it would revert. Each 30 s the agent is asked
-//! whether it still knows us.
+//! Only the node's own agent is asked: what another writes into the catalog it would revert. Each
+//! 30 s the agent is asked whether it still knows us.
 
 use super::{Node, Owner, State};
 use crate::decide::call::{Answer, Call, Registration, StoreError};

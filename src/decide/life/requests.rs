@@ -1,7 +1,7 @@
 //! Operator's actions: requests in KV, answered by the leader under its lock.
 
 use super::{Demotion, Node, Owner, State};
-use crate::decide::call::{Answer, Call, StoreError, Verb};
+use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::{LeadIn, Leadership, SyncMode};
 use crate::decide::reason::Reason;
@@ -14,15 +14,17 @@ use std::collections::BTreeSet;
 
 /// A candidate that did not answer a ping for this long is not switched over to.
 const CANDIDATE_SILENCE: Span = Span::secs(3);
+/// How long a request and its result stay after it expired: ten minutes.
+const KEPT_MS: u64 = 600_000;
 
 impl Node {
-    pub(crate) fn absorb_request(&mut self, id: String, value: &[u8]) {
+    pub(crate) fn absorb_request(&mut self, id: String, entry: &Entry) {
         if let Some(request) = id.strip_suffix("-result") {
-            if let Some(result) = decode::<ResultValue>(value) {
-                self.results.insert(request.to_owned(), result);
+            if let Some(result) = decode::<ResultValue>(&entry.value) {
+                self.results.insert(request.to_owned(), (result, entry.modify));
             }
-        } else if let Some(request) = decode::<RequestValue>(value) {
-            self.requests.insert(id, request);
+        } else if let Some(request) = decode::<RequestValue>(&entry.value) {
+            self.requests.insert(id, (request, entry.modify));
         }
     }
 
@@ -65,15 +67,15 @@ impl Node {
             return;
         }
         let open = self.requests.iter().find(|(id, _)| !self.results.contains_key(*id));
-        if let Some((id, request)) = open.map(|(id, request)| (id.clone(), request.clone())) {
+        if let Some((id, request)) = open.map(|(id, (request, _))| (id.clone(), request.clone())) {
             self.answer_request(id, &request, out);
             return;
         }
         let me = self.me().clone();
-        let started = self.results.iter().find(|(_, result)| {
+        let started = self.results.iter().find(|(_, (result, _))| {
             result.status == RequestStatus::Started && (result.epoch < self.lead_epoch())
         });
-        if let Some((id, result)) = started.map(|(id, result)| (id.clone(), result.clone())) {
+        if let Some((id, result)) = started.map(|(id, (result, _))| (id.clone(), result.clone())) {
             let reached = result.to.as_ref() == Some(&me);
             let status = if reached { RequestStatus::Done } else { RequestStatus::Failed };
             let reason = if reached {
@@ -82,7 +84,30 @@ impl Node {
                 format!("{me} became the primary instead")
             };
             self.write_result(id, status, Some(me), reason, out);
+            return;
         }
+        self.forget_old(out);
+    }
+
+    /// Requests are kept for a while, for whoever asks what became of them, then removed with their results.
+    fn forget_old(&mut self, out: &mut Outbox) {
+        let old = |request: &RequestValue| request.expires.saturating_add(KEPT_MS) < self.wall;
+        let Some((id, at)) =
+            self.requests.iter().find(|(_, (r, _))| old(r)).map(|(id, (_, at))| (id.clone(), *at))
+        else {
+            return;
+        };
+        let Some(session) = self.lead.session() else { return };
+        let mut verbs = vec![
+            Verb::CheckSession(self.keys.leader(), session),
+            Verb::DeleteCas(self.keys.request(&id), at),
+        ];
+        if let Some((_, at)) = self.results.get(&id) {
+            verbs.push(Verb::DeleteCas(self.keys.request_result(&id), *at));
+        }
+        self.requests.remove(&id);
+        self.results.remove(&id);
+        self.call(Owner::Ignored, Call::Txn(verbs), out);
     }
 
     fn lead_epoch(&self) -> crate::decide::types::Epoch {
@@ -132,7 +157,7 @@ impl Node {
         let epoch = self.lead_epoch();
         let by = self.me().clone();
         let result = ResultValue { v: 1, status, by, epoch, to, reason };
-        self.results.insert(id.clone(), result.clone());
+        self.results.insert(id.clone(), (result.clone(), Index(0)));
         let call = Call::Txn(vec![
             Verb::CheckSession(self.keys.leader(), session),
             Verb::Set(self.keys.request_result(&id), encode(&result)),
@@ -152,7 +177,7 @@ impl Node {
             self.results.remove(&id);
             return;
         }
-        let Some(started) = self.results.get(&id) else { return };
+        let Some((started, _)) = self.results.get(&id) else { return };
         let current = started.epoch == self.lead_epoch() && started.by == *self.me();
         if started.status != RequestStatus::Started || !current {
             return;

@@ -1,7 +1,8 @@
 //! From leadership to role: arm, promote, fence, demote, drain.
 //!
-//! Nobody becomes writable before the guard acknowledged a deadline for this very application; from deadline - D on the
-//! demote hook runs, at deadline - K the guard kills whatever this process does.
+//! Nobody becomes writable before the guard acknowledged a deadline for this very application; from
+//! deadline - D on the demote hook runs, at deadline - K the guard kills whatever this process
+//! does.
 
 use super::facts::with;
 use super::{After, Demotion, Node, Side, State};
@@ -110,7 +111,8 @@ impl Node {
         }
     }
 
-    /// Starts the demote hook with the time that the lease has left, or kills at once where that is too little.
+    /// Starts the demote hook with the time that the lease has left, or kills at once where that is
+    /// too little.
     pub(crate) fn demote(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
         self.cancel_main_hooks(out);
         let kill_at = self.kill_at(self.last_deadline);
@@ -214,7 +216,8 @@ impl Node {
         let facts = self.facts();
         let hook = self.run_hook_for(Hook::Promote, facts, self.set.timeouts.promote, None, out);
         if let Some(Effect::RunHook(call)) = out.last_mut() {
-            // It may run longer than this lease, which is renewed meanwhile; it may not start after it.
+            // It may run longer than this lease, which is renewed meanwhile; it may not start after
+            // it.
             call.valid_until = Some(valid);
         }
         self.to(now, State::Promoting { hook });

@@ -40,7 +40,8 @@ pub struct Settings {
     pub bootstrap_expect: u32,
     pub priorities: BTreeMap<NodeName, u32>,
     pub no_failover: BTreeSet<NodeName>,
-    /// A `health` hook is there; else the application's port is tried by the driver under the same name.
+    /// A `health` hook is there; else the application's port is tried by the driver under the same
+    /// name.
     pub health_interval: Span,
     pub expel_after: Span,
     pub stop_timeout: Span,

@@ -66,7 +66,8 @@ pub enum State {
         marked: bool,
         hook: Option<OpId>,
     },
-    /// Waits until another leader is known, or this moment: the replica start depends on who took over.
+    /// Waits until another leader is known, or this moment: the replica start depends on who took
+    /// over.
     Waiting {
         until: At,
     },

@@ -93,7 +93,10 @@ impl Node {
         let reasons: Vec<Value> = self
             .reasons
             .iter()
-            .map(|(wall, reason)| json!({"at": wall, "code": reason.code, "text": reason.text, "flip": reason.flip}))
+            .map(|(wall, reason)| {
+                let (code, text, flip) = (reason.code, &reason.text, &reason.flip);
+                json!({"at": wall, "code": code, "text": text, "flip": flip})
+            })
             .collect();
         json!({
             "v": 1,

@@ -1,8 +1,10 @@
-//! The leader's part in synchronous replication: who is ready, the `sync` hook, and the barrier behind it.
+//! The leader's part in synchronous replication: who is ready, the `sync` hook, and the barrier
+//! behind it.
 //!
-//! `Lead` decides the set and the order of writes (rule 17). Here an answer that it is in force is worth something: the hook
-//! has succeeded *and* every acknowledging member holds all that was committed before. Without the barrier a row that only a
-//! member on its way out acknowledged would be missing on all that remain.
+//! `Lead` decides the set and the order of writes (rule 17). Here an answer that it is in force is
+//! worth something: the hook has succeeded *and* every acknowledging member holds all that was
+//! committed before. Without the barrier a row that only a member on its way out acknowledged would
+//! be missing on all that remain.
 
 use super::{Node, Side, State};
 use crate::decide::hook::{Hook, HookEnd};
