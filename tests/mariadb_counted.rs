@@ -20,8 +20,10 @@ fn only_the_worse_replica_has(cluster: &Cluster, id: u64) {
     cluster.lead_by("n1");
     cluster.node("n2").admin("stop slave io_thread");
     let mut conn = connect(cluster.node("n1").port).expect("the primary takes connections");
-    conn.query_drop("create table if not exists app.kept (id bigint unsigned primary key, node int)")
-        .expect("the primary takes writes");
+    conn.query_drop(
+        "create table if not exists app.kept (id bigint unsigned primary key, node int)",
+    )
+    .expect("the primary takes writes");
     conn.query_drop(format!("insert into app.kept values ({id}, 0)")).expect("n3 acknowledges");
     assert_eq!(has(cluster, "n2", id), 0, "n2 receives nothing");
     assert_eq!(cluster.node("n2").replication("Slave_IO_Running").as_deref(), Some("No"));

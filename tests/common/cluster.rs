@@ -191,7 +191,8 @@ impl Cluster {
         if self.options.sync != "off" {
             let sync = &status["sync"];
             let names = sync["members"].as_array()?;
-            let complete = names.len() == up.len() && up.iter().all(|n| names.iter().any(|m| m == n));
+            let complete =
+                names.len() == up.len() && up.iter().all(|n| names.iter().any(|m| m == n));
             let acks = u64::from(up.len() > 1);
             if !complete || sync["epoch"] != leader["epoch"] || sync["acks"] != acks {
                 return None;

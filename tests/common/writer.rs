@@ -64,7 +64,13 @@ impl Verdict {
     /// The promise of sync mode.
     pub fn assert_nothing_lost(&self) {
         assert!(self.acked > 0, "nothing was written");
-        assert!(self.lost.is_empty(), "{} of {} lost: {:?}", self.lost.len(), self.acked, self.lost);
+        assert!(
+            self.lost.is_empty(),
+            "{} of {} lost: {:?}",
+            self.lost.len(),
+            self.acked,
+            self.lost
+        );
         self.assert_one_primary();
     }
 
@@ -81,7 +87,8 @@ impl Writer {
         let primary = cluster.wait_primary();
         let port = cluster.node(&primary).port;
         let mut conn = connect(port).expect("the primary takes connections");
-        let table = "create table if not exists app.kept (id bigint unsigned primary key, node int)";
+        let table =
+            "create table if not exists app.kept (id bigint unsigned primary key, node int)";
         conn.query_drop(table).expect("the primary takes writes");
         let shared = Arc::new(Shared::default());
         let mut threads = Vec::new();
