@@ -104,7 +104,7 @@ status() {
     local line key value
     READ_ONLY= BINLOG_POS= SLAVE_POS= SEMI_MASTER= SEMI_SLAVE= SERVER_ID=
     R_HOST= R_PORT= R_IO= R_SQL= R_IO_ERRNO=0 R_IO_ERROR= R_SQL_ERRNO=0 R_SQL_ERROR= R_IO_STATE=
-    R_SQL_STATE= R_IO_POS= R_LAG= R_FILE= R_GTID= R_RELAY_FILE= R_RELAY_POS=4
+    R_SQL_STATE= R_IO_POS= R_LAG= R_FILE= R_GTID= R_USER= R_RELAY_FILE= R_RELAY_POS=4
     sql_or_die "select concat_ws('|', 'VARS', @@read_only+0, @@gtid_binlog_pos, @@gtid_slave_pos,
         @@rpl_semi_sync_master_enabled+0, @@rpl_semi_sync_slave_enabled+0, @@server_id) as v;
         show all slaves status\\G"
@@ -118,6 +118,7 @@ status() {
         case ${key##* } in
             Master_Host) R_HOST=$value ;;
             Master_Port) R_PORT=$value ;;
+            Master_User) R_USER=$value ;;
             Relay_Log_File) R_RELAY_FILE=$value ;;
             Relay_Log_Pos) R_RELAY_POS=$value ;;
             Master_Log_File) R_FILE=$value ;;
