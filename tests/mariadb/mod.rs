@@ -285,7 +285,7 @@ impl Node {
                 .user(Some("app"))
                 .pass(Some(APP_SECRET))
                 .db_name(Some("app"))
-                .read_timeout(Some(Duration::from_secs(5)))
+                .read_timeout(Some(LIMIT))
                 .tcp_connect_timeout(Some(Duration::from_secs(5))),
         )
     }
