@@ -226,12 +226,14 @@ drain_relay() {
     status
 }
 
-# ---- who may acknowledge ---------------------------------------------------------------------------------
-# Semi-sync takes an acknowledgement from any replica that offers one; only members of the sync set count. So a
-# replica acknowledges under an account of its own, `lictor_NODE`, which the primary can lock and cut off
-# whatever has become of that node. Under the shared account `replication` no replica acknowledges.
-# Existence and locks are each server's own affair and never in the binary log: a statement there would wait
-# for the very acknowledgement that the hook is about to do without, and would outlive a demotion.
+# ---- who may acknowledge ----
+# Semi-sync takes an acknowledgement from any replica that offers one; only members of the sync set
+# count. So a replica acknowledges under an account of its own, `lictor_NODE`, which the primary can
+# lock and cut off whatever has become of that node. Under the shared account `replication` no
+# replica acknowledges.
+# Existence and locks are each server's own affair and never in the binary log: a statement there
+# would wait for the very acknowledgement that the hook is about to do without, and could be the one
+# transaction that a demoted node has alone.
 
 # own_accounts: ACCOUNTS[name@host, quoted]="locked how-it-identifies", SHARED=how `replication` does.
 declare -A ACCOUNTS
