@@ -205,7 +205,10 @@ impl Node {
 
     fn life_wake(&self, now: At) -> Option<At> {
         let state = match &self.state {
-            State::Waiting { until } | State::Pausing { until } => Some(*until),
+            State::Waiting { not_before, until } if now >= *not_before => Some(*until),
+            State::Waiting { not_before, .. } => Some(*not_before),
+            State::Pausing { until } => Some(*until),
+            State::Joining => Some(self.crashes.quiet_until()),
             State::Draining { give_up, .. } => Some(*give_up),
             State::Stopping { kill_at } => Some(*kill_at),
             _ if self.state.serves() => self.fence_at(),
