@@ -1,319 +1,20 @@
-//! The MariaDB hooks against real servers, without lictor: each hook's contract, and the ways a row gets lost.
+//! The MariaDB hooks against real servers, without lictor: each hook's contract, and the ways a row
+//! gets lost.
 //!
-//! Needs root (hooks and servers run as `mysql`), `mariadbd` and `mariadb-backup`. Each test has its own
-//! directory and ports on the loopback. The time of each hook is printed: `cargo test -- --nocapture`.
+//! Needs root (hooks and servers run as `mysql`), `mariadbd` and `mariadb-backup`. Each test has
+//! its own directory and ports on the loopback. The time of each hook is printed with
+//! `--nocapture`.
 
 #![allow(clippy::disallowed_methods, reason = "a test has clocks and children of its own")]
 
+mod mariadb;
+
+use mariadb::{APP_SECRET, Group, SECRET, Writer, wait_for};
 use mysql::prelude::Queryable;
-use mysql::{Conn, OptsBuilder};
-use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-/// With the characters that SQL and option files treat specially.
-const SECRET: &str = r#"re'pl\se"cr#t-5417"#;
-const APP_SECRET: &str = "app-secret-9921";
-/// Generous: the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(60);
-
-struct Ended {
-    code: i32,
-    output: String,
-}
-
-impl Ended {
-    #[track_caller]
-    fn is(self, code: i32) -> Ended {
-        assert_eq!(self.code, code, "{}", self.output);
-        self
-    }
-
-    fn order(&self) -> u64 {
-        let line = self.output.lines().next_back().expect("position answers with a line");
-        let answer: serde_json::Value = serde_json::from_str(line).expect("the line is JSON");
-        answer["order"].as_u64().expect("order is a number")
-    }
-}
-
-struct Node {
-    name: String,
-    dir: PathBuf,
-    port: u16,
-    uid: u32,
-    gid: u32,
-    server: Option<Child>,
-}
-
-struct Group {
-    nodes: Vec<Node>,
-    times: Arc<Mutex<BTreeMap<String, Vec<u128>>>>,
-    _dir: TempDir,
-}
-
-fn mysql_ids() -> (u32, u32) {
-    let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
-    let line = passwd
-        .lines()
-        .find(|line| line.starts_with("mysql:"))
-        .expect("there is a user mysql: install mariadb-server");
-    let mut fields = line.split(':').skip(2).map(|id| id.parse::<u32>().expect("ids are numbers"));
-    (fields.next().expect("uid"), fields.next().expect("gid"))
-}
-
-/// Below the range that outgoing connections take theirs from: a server that was killed must get its own again.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 20_000 + u16::try_from(std::process::id() % 5_000).expect("below 5,000");
-    loop {
-        let port = start + NEXT.fetch_add(1, Ordering::SeqCst);
-        assert!(port < 32_768, "no free port on the loopback");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let from = Instant::now();
-    while !done() {
-        assert!(from.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-impl Group {
-    fn new(count: usize) -> Group {
-        let dir = tempfile::Builder::new().prefix("lictor-hooks.").tempdir().expect("a directory");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        let (uid, gid) = mysql_ids();
-        let nodes = (1..=count)
-            .map(|i| {
-                let node = Node {
-                    name: format!("n{i}"),
-                    dir: dir.path().join(format!("n{i}")),
-                    port: free_port(),
-                    uid,
-                    gid,
-                    server: None,
-                };
-                for part in ["", "app", "state", "secrets"] {
-                    fs::create_dir(node.dir.join(part)).expect("mkdir");
-                    chown(node.dir.join(part), Some(uid), Some(gid)).expect("chown");
-                }
-                for (name, value) in [("replication", SECRET), ("app", APP_SECRET)] {
-                    let file = node.dir.join("secrets").join(name);
-                    fs::write(&file, format!("{value}\n")).expect("write");
-                    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).expect("chmod");
-                    chown(&file, Some(uid), Some(gid)).expect("chown");
-                }
-                node
-            })
-            .collect();
-        Group { nodes, times: Arc::default(), _dir: dir }
-    }
-
-    fn hook(&self, i: usize, hook: &str, facts: &[(&str, &str)]) -> Ended {
-        let node = &self.nodes[i];
-        let from = Instant::now();
-        let ended = node.run(hook, facts);
-        let key = match facts.iter().find(|(name, _)| *name == "LICTOR_BOOTSTRAP") {
-            Some((_, kind)) => format!("{hook} {kind}"),
-            None => hook.to_owned(),
-        };
-        let took = from.elapsed().as_millis();
-        self.times.lock().expect("no test panics in here").entry(key).or_default().push(took);
-        for secret in [SECRET, APP_SECRET] {
-            assert!(!ended.output.contains(secret), "a secret in the log of {hook}");
-        }
-        ended
-    }
-
-    fn start(&mut self, i: usize, facts: &[(&str, &str)]) {
-        self.hook(i, "pre-start", facts).is(0);
-        self.nodes[i].start();
-        wait_for("the server answers", || self.nodes[i].run("health", &[]).code == 0);
-    }
-
-    fn promote(&self, i: usize, epoch: u32) -> Ended {
-        self.hook(i, "promote", &[("LICTOR_EPOCH", &epoch.to_string())])
-    }
-
-    fn replicate(&self, i: usize, primary: usize, epoch: u32) -> Ended {
-        self.replicate_with(i, primary, epoch, &[])
-    }
-
-    fn replicate_with(&self, i: usize, primary: usize, epoch: u32, more: &[(&str, &str)]) -> Ended {
-        let (port, epoch) = (self.nodes[primary].port.to_string(), epoch.to_string());
-        let mut facts = vec![
-            ("LICTOR_PRIMARY_NODE", self.nodes[primary].name.as_str()),
-            ("LICTOR_PRIMARY_ADDR", "127.0.0.1"),
-            ("LICTOR_PRIMARY_PORT", &port),
-            ("LICTOR_PRIMARY_EPOCH", &epoch),
-            ("LICTOR_EPOCH", &epoch),
-        ];
-        facts.extend(more);
-        self.hook(i, "replicate", &facts)
-    }
-
-    fn clone_from(&self, i: usize, source: usize) -> Ended {
-        let port = self.nodes[source].port.to_string();
-        let facts = [
-            ("LICTOR_BOOTSTRAP", "clone"),
-            ("LICTOR_SOURCE_NODE", self.nodes[source].name.as_str()),
-            ("LICTOR_SOURCE_ADDR", "127.0.0.1"),
-            ("LICTOR_SOURCE_PORT", &port),
-        ];
-        self.hook(i, "bootstrap", &facts)
-    }
-
-    /// `n1` writable in epoch 1 with a table, the others cloned from it and following.
-    fn formed(count: usize) -> Group {
-        let mut group = Group::new(count);
-        group.hook(0, "bootstrap", &[("LICTOR_BOOTSTRAP", "create")]).is(0);
-        group.start(0, &[]);
-        group.promote(0, 1).is(0);
-        group.nodes[0].admin("create table app.t (id bigint primary key)");
-        for i in 1..count {
-            group.clone_from(i, 0).is(0);
-            group.start(i, &[]);
-            group.replicate(i, 0, 1).is(0);
-        }
-        group
-    }
-
-    fn position(&self, i: usize, freeze: bool) -> u64 {
-        let facts: &[(&str, &str)] = if freeze { &[("LICTOR_FREEZE", "1")] } else { &[] };
-        self.hook(i, "position", facts).is(0).order()
-    }
-
-    fn wait_rows(&self, i: usize, count: usize) {
-        wait_for("the rows arrive", || self.nodes[i].ids().len() == count);
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        for node in &mut self.nodes {
-            node.kill();
-        }
-        for (hook, times) in &*self.times.lock().expect("no test panics in here") {
-            let mut sorted = times.clone();
-            sorted.sort_unstable();
-            println!(
-                "{hook:18} n={:<3} median {:>5} ms, max {:>5} ms",
-                sorted.len(),
-                sorted[sorted.len() / 2],
-                sorted[sorted.len() - 1]
-            );
-        }
-    }
-}
-
-impl Node {
-    fn run(&self, hook: &str, facts: &[(&str, &str)]) -> Ended {
-        let file =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("containers/mariadb/hooks").join(hook);
-        let output = Command::new(&file)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("LICTOR_HOOK", hook)
-            .env("LICTOR_CLUSTER", "test")
-            .env("LICTOR_NODE", &self.name)
-            .env("LICTOR_DATA_DIR", self.dir.join("app"))
-            .env("LICTOR_STATE_DIR", self.dir.join("state"))
-            .env("LICTOR_SECRETS_DIR", self.dir.join("secrets"))
-            .env("LICTOR_APP_ADDR", "127.0.0.1")
-            .env("LICTOR_APP_PORT", self.port.to_string())
-            .envs(facts.iter().copied())
-            .current_dir(self.dir.join("state"))
-            .stdin(Stdio::null())
-            .uid(self.uid)
-            .gid(self.gid)
-            .output()
-            .expect("the hook is executable");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ended {
-            code: output.status.code().unwrap_or(-1),
-            output: text(&output.stderr) + &text(&output.stdout),
-        }
-    }
-
-    fn start(&mut self) {
-        let log = fs::File::options().create(true).append(true).open(self.dir.join("log"));
-        let server = Command::new("mariadbd")
-            .arg(format!("--defaults-file={}", self.dir.join("state/my.cnf").display()))
-            .uid(self.uid)
-            .gid(self.gid)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log.expect("the log can be written"))
-            .spawn()
-            .expect("mariadbd is installed");
-        self.server = Some(server);
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
-    }
-
-    fn connect(&self) -> mysql::Result<Conn> {
-        Conn::new(
-            OptsBuilder::new()
-                .ip_or_hostname(Some("127.0.0.1"))
-                .tcp_port(self.port)
-                .prefer_socket(false)
-                .user(Some("app"))
-                .pass(Some(APP_SECRET))
-                .db_name(Some("app"))
-                .read_timeout(Some(Duration::from_secs(5)))
-                .tcp_connect_timeout(Some(Duration::from_secs(5))),
-        )
-    }
-
-    /// As the operating system's root, who may write on a replica.
-    fn admin(&self, statement: &str) -> String {
-        let socket = self.dir.join("state/mysqld.sock");
-        let output = Command::new("mariadb")
-            .args(["--no-defaults", "-NB", "-uroot", "-S"])
-            .arg(socket)
-            .args(["-e", statement])
-            .output()
-            .expect("the client is installed");
-        assert!(
-            output.status.success(),
-            "{statement}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    fn insert(&self, id: u64) -> mysql::Result<()> {
-        self.connect()?.query_drop(format!("insert into t values ({id})"))
-    }
-
-    fn ids(&self) -> Vec<u64> {
-        let mut connection = self.connect().expect("a running server takes readers");
-        connection.query("select id from t order by id").expect("the table can be read")
-    }
-}
 
 #[test]
 fn a_group_forms_follows_and_changes_its_primary() {
@@ -412,6 +113,33 @@ fn a_hanging_commit_is_never_acknowledged_and_its_primary_comes_back() {
 }
 
 #[test]
+fn an_old_primary_gets_back_the_acknowledged_rows_that_it_cut() {
+    let mut group = Group::formed(2);
+    let (mut epoch, mut cut) = (1, 0);
+    for (old, new) in [(0, 1), (1, 0), (0, 1)] {
+        group.hook(old, "sync", &[("LICTOR_SYNC_ACKS", "1")]).is(0);
+        let writer = Writer::start(&group.nodes[old]);
+        wait_for("rows flow", || writer.count() > 30);
+        group.nodes[old].kill();
+        let acknowledged = writer.stop();
+        epoch += 1;
+        group.position(new, true);
+        group.promote(new, epoch).is(0);
+        let (name, number) = (group.nodes[new].name.clone(), epoch.to_string());
+        group.start(old, &[("LICTOR_PRIMARY_NODE", &name), ("LICTOR_PRIMARY_EPOCH", &number)]);
+        cut += group.nodes[old].log().matches("Successfully truncated").count();
+        // As lictor lets it come back: it is not counted yet, then it is.
+        group.replicate_with(old, new, epoch, &[("LICTOR_SYNC_SELF", "no")]).is(0);
+        let expected = group.nodes[new].ids();
+        assert!(acknowledged.iter().all(|id| expected.binary_search(id).is_ok()));
+        group.wait_rows(old, expected.len());
+        assert_eq!(group.nodes[old].ids(), expected);
+        group.replicate_with(old, new, epoch, &[("LICTOR_SYNC_SELF", "member")]).is(0);
+    }
+    println!("{cut} tails cut");
+}
+
+#[test]
 fn an_old_primary_with_committed_rows_of_its_own_has_diverged() {
     let mut group = Group::formed(2);
     group.nodes[1].admin("stop slave");
@@ -420,7 +148,8 @@ fn an_old_primary_with_committed_rows_of_its_own_has_diverged() {
     group.promote(1, 2).is(0);
     // Once with the new primary behind, once ahead of the old one's number.
     group.start(0, &[("LICTOR_PRIMARY_NODE", "n2"), ("LICTOR_PRIMARY_EPOCH", "2")]);
-    // Committed in the engine in spite of the cut, as a row is when a second has passed before the crash.
+    // Committed in the engine in spite of the cut, as a row is when a second has passed before the
+    // crash.
     if group.nodes[0].ids().is_empty() {
         group.nodes[0].admin("insert into app.t values (1)");
     }
@@ -486,6 +215,25 @@ fn a_replica_killed_while_it_applies_comes_back_with_all_it_acknowledged() {
 }
 
 #[test]
+fn a_successor_that_still_applies_is_not_taken_for_one_that_lacks_rows() {
+    let group = Group::formed(3);
+    group.nodes[1].admin("stop slave sql_thread");
+    for id in 1..=20 {
+        group.nodes[0].insert(id).expect("writes");
+    }
+    group.wait_rows(2, 20);
+    let last = group.position(0, false);
+    wait_for("the successor has received it all", || group.position(1, false) == last);
+    group.hook(0, "demote", &[]).is(0);
+    // Its promotion is decided and not done: it has received, not applied.
+    group.replicate(2, 1, 2).is(75);
+    group.nodes[1].admin("start slave sql_thread");
+    group.promote(1, 2).is(0);
+    group.replicate(2, 1, 2).is(0);
+    group.replicate(0, 1, 2).is(0);
+}
+
+#[test]
 fn a_frozen_position_is_final() {
     let group = Group::formed(2);
     group.nodes[0].insert(1).expect("writes");
@@ -499,47 +247,6 @@ fn a_frozen_position_is_final() {
     // Not needed after all: the same primary again.
     group.replicate(1, 0, 1).is(0);
     group.wait_rows(1, 10);
-}
-
-/// Inserts ids one after another and remembers those that were acknowledged.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<Vec<u64>>>,
-    thread: thread::JoinHandle<()>,
-}
-
-impl Writer {
-    fn start(node: &Node) -> Writer {
-        let from = node.ids().last().map_or(1, |last| last + 1);
-        Writer::start_at(node, from)
-    }
-
-    fn start_at(node: &Node, from: u64) -> Writer {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
-        let mut connection = node.connect().expect("connects");
-        let (stopped, list) = (Arc::clone(&stop), Arc::clone(&acknowledged));
-        let thread = thread::spawn(move || {
-            for id in from.. {
-                let insert = format!("insert into t values ({id})");
-                if stopped.load(Ordering::SeqCst) || connection.query_drop(insert).is_err() {
-                    return;
-                }
-                list.lock().expect("nobody panics with it").push(id);
-            }
-        });
-        Writer { stop, acknowledged, thread }
-    }
-
-    fn count(&self) -> usize {
-        self.acknowledged.lock().expect("nobody panics with it").len()
-    }
-
-    fn stop(self) -> Vec<u64> {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.join().expect("the writer ends");
-        self.acknowledged.lock().expect("nobody panics with it").clone()
-    }
 }
 
 #[test]

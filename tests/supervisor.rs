@@ -331,6 +331,16 @@ impl Fenced {
     }
 }
 
+impl Drop for Fenced {
+    /// A stopped sidecar whose guard is killed would stay for ever.
+    fn drop(&mut self) {
+        let sidecar = nix::unistd::Pid::from_raw(self.sidecar);
+        if lives_with(self.sidecar, self.dir.path().to_str().expect("utf-8")) {
+            let _ = nix::sys::signal::kill(sidecar, nix::sys::signal::SIGKILL);
+        }
+    }
+}
+
 #[test]
 fn a_fence_in_time_with_the_sidecar_stopped() {
     let _alone = alone();

@@ -1,7 +1,7 @@
 //! What the writers saw, as figures: gap, loss and overlap. Pure.
 //!
-//! Times are milliseconds since the start of the run. An acknowledgement has two: when the write was sent and
-//! when it was confirmed; the application was writable somewhere between them.
+//! Times are milliseconds since the start of the run. An acknowledgement has two: when the write
+//! was sent and when it was confirmed; the application was writable somewhere between them.
 
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +42,8 @@ pub struct Summary {
     pub dual_ms: u64,
 }
 
-/// The longest time between two consecutive acknowledgements by any node in `from..=to`. A window without
-/// an end to its silence counts to its edge: never coming back is no short gap.
+/// The longest time between two consecutive acknowledgements by any node in `from..=to`. A window
+/// without an end to its silence counts to its edge: never coming back is no short gap.
 pub fn gap_ms(acks: &[Ack], from: u64, to: u64) -> u64 {
     let mut times: Vec<u64> =
         acks.iter().map(|ack| ack.done_ms).filter(|at| (from..=to).contains(at)).collect();

@@ -1,10 +1,13 @@
-//! Three MariaDB nodes under lictor on three Consul servers, in sync mode, and what they go through:
+//! Three MariaDB nodes under lictor on three Consul servers, in sync mode, and what they go
+//! through:
 //!
 //! - start, and wait until all three are healthy and counted for sync
 //! - a writer per node, a row every 10 ms
 //! - per round: kill the primary's application, kill a whole node (the primary's), switch over
-//! - after each: 20 s of watching, then wait until the cluster is whole, then read back every acknowledged row
-//! - a timeline as it happens and a table at the end; exit 1 if a row was lost or two nodes took writes at once
+//! - after each: 20 s of watching, then wait until the cluster is whole, then read back every
+//! acknowledged row
+//! - a timeline as it happens and a table at the end; exit 1 if a row was lost or two nodes took
+//! writes at once
 //!
 //! `examples/quickstart.sh` installs what this needs, builds and runs it.
 

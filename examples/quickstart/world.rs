@@ -1,12 +1,13 @@
-//! The processes of the demonstration: three Consul servers and three nodes, each node a `lictor run` with its own
-//! volume and ports. Whatever was started here is ended here, by pid.
+//! The processes of the demonstration: three Consul servers and three nodes, each node a `lictor
+//! run` with its own volume and ports. Whatever was started here is ended here, by pid.
 //!
-//! A process belongs to us if an argument names a path under our directory, which is new and ours alone, or if
-//! it descends from one that does. Pids of others are never touched.
+//! A process belongs to us if an argument names a path under our directory, which is new and ours
+//! alone, or if it descends from one that does. Pids of others are never touched.
 
 use crate::stop::Stop;
 use crate::writers::Target;
 use anyhow::{Context, Result, bail, ensure};
+use mysql::prelude::Queryable;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -22,8 +23,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const HTTP_LIMIT: Duration = Duration::from_secs(1);
+/// About half a second of ids.
+const CLOSE_ROWS: u64 = 100;
 const POLL: Duration = Duration::from_millis(50);
-/// Below the range that outgoing connections take theirs from: a killed server must get its own again.
+/// Below the range that outgoing connections take theirs from: a killed server must get its own
+/// again.
 const FIRST_PORT: u16 = 18_000;
 const LAST_PORT: u16 = 32_000;
 
@@ -249,7 +253,8 @@ impl World {
         Ok(())
     }
 
-    /// Everybody is healthy, one is primary, the others replicas, and all of them are counted for sync.
+    /// Everybody is healthy, one is primary, the others follow closely, and all are counted for
+    /// sync.
     pub fn is_whole(&self) -> bool {
         let count = self.nodes.len();
         let saying = |path: &str| (0..count).filter(|i| self.is(*i, path)).count();
@@ -260,6 +265,16 @@ impl World {
                 let members = status["sync"]["members"].as_array().map_or(0, Vec::len);
                 members == count && status["sync"]["acks"].as_u64().unwrap_or(0) > 0
             })
+            && self.is_close()
+    }
+
+    /// The replicas have applied nearly all rows; a change to one that is far behind has to wait
+    /// for it.
+    fn is_close(&self) -> bool {
+        let last = |node: &Node| node.target.connect().ok().map(last_row);
+        let last: Option<Vec<u64>> = self.nodes.iter().map(last).collect();
+        let spread = |rows: &Vec<u64>| rows.iter().max().zip(rows.iter().min()).map(|(a, b)| a - b);
+        last.as_ref().and_then(spread).is_some_and(|spread| spread <= CLOSE_ROWS)
     }
 
     pub fn wait_for(
@@ -350,7 +365,8 @@ fn processes() -> BTreeMap<i32, Process> {
     all
 }
 
-/// Kills what names one of `paths` in its arguments, `root`, and all their descendants, until a look finds none.
+/// Kills what names one of `paths` in its arguments, `root`, and all their descendants, until a
+/// look finds none.
 fn kill_all(paths: &[PathBuf], root: Option<u32>) -> bool {
     const LOOKS: u32 = 200;
     let own = i32::try_from(std::process::id()).unwrap_or(0);
@@ -386,6 +402,11 @@ fn kill_all(paths: &[PathBuf], root: Option<u32>) -> bool {
     false
 }
 
+/// 0 before there is a table.
+fn last_row(mut connection: mysql::Conn) -> u64 {
+    connection.query_first("select max(id) from w").ok().flatten().unwrap_or(0)
+}
+
 /// Status and body.
 fn http(port: u16, method: &str, path: &str) -> Option<(u16, String)> {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
@@ -393,7 +414,8 @@ fn http(port: u16, method: &str, path: &str) -> Option<(u16, String)> {
     stream.set_read_timeout(Some(HTTP_LIMIT)).ok()?;
     stream.set_write_timeout(Some(HTTP_LIMIT)).ok()?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: 0\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).ok()?;
     let mut answer = String::new();

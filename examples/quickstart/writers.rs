@@ -1,5 +1,6 @@
-//! One writer per node: it keeps a connection to its node and inserts a row with an id of its own, again and
-//! again, whether the node is the primary or not. Who takes the row is the node's business.
+//! One writer per node: it keeps a connection to its node and inserts a row with an id of its own,
+//! again and again, whether the node is the primary or not. Who takes the row is the node's
+//! business.
 
 use crate::figures::Ack;
 use mysql::prelude::Queryable;
@@ -99,8 +100,8 @@ fn since_ms(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `None`: refused or unknown; only a confirmed row counts. A connection with an error other than a refusal is
-/// dropped: its next answer could belong to this write.
+/// `None`: refused or unknown; only a confirmed row counts. A connection with an error other than
+/// a refusal is dropped: its next answer could belong to this write.
 fn write(
     node: usize,
     target: &Target,

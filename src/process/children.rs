@@ -9,7 +9,7 @@
 
 use super::contain::ChildSetup;
 use super::scan::{self, Rules};
-use super::tree::{CLEAN_SCANS, Killer, Progress};
+use super::tree::{self, CLEAN_SCANS, Killer, Progress};
 use super::user::User;
 use super::{Exit, Pid, Proc, signals, sys};
 use std::collections::HashMap;
@@ -332,14 +332,14 @@ impl Children {
     /// another's; else we are.
     async fn kill(&self, root: Option<Proc>, spare: impl Fn() -> Vec<Proc>) {
         let below = root.map_or(sys::get_pid(), |root| root.pid.0);
-        let mut pause = super::tree::FIRST_PAUSE_MS;
+        let mut passes = 0;
         let mut clean = 0;
         while clean < CLEAN_SCANS {
             let spare = spare();
             let rules = Rules { root: below, exempt: 0, spare: &spare, first: None };
             clean = after_pass(clean, self.one_pass(root, &rules));
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-            pause = (pause * 2).min(super::tree::LAST_PAUSE_MS);
+            passes += 1;
+            tokio::time::sleep(Duration::from_millis(tree::pause_ms(passes))).await;
         }
     }
 

@@ -54,6 +54,7 @@ pub fn split() -> io::Result<GuardLink> {
         sidecar => {
             drop(news);
             sys::set_name(c"lictor-guard");
+            sys::run_first();
             match Guard::new(page, poke, notify, sidecar) {
                 Ok(mut guard) => sys::leave(guard.watch()),
                 Err(_) => {

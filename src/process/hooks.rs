@@ -147,8 +147,8 @@ impl Hooks {
         let spawned =
             self.0.children.spawn(&spec).map_err(|error| not_started(error.to_string()))?;
         self.tell_guard(call, Some(&spawned));
-        let pid = spawned.proc.pid;
-        tracing::info!(event = "hook_start", hook = %call.hook, op = call.id.0, %pid);
+        let (op, pid) = (call.id.0, spawned.proc.pid.0);
+        tracing::info!(event = "hook_start", hook = %call.hook, op, pid);
         running.insert(call.id, cancel);
         Ok((spawned, until))
     }

@@ -197,6 +197,7 @@ async fn listen_to_guard(news: AsyncFd<OwnedFd>, told: watch::Sender<()>, mut ki
             Err(_would_block) => {}
         }
     }
+    sys::run_first();
     let rules = Rules { root: sys::get_pid(), exempt: 0, spare: &[], first: None };
     tree::kill_blocking(&mut killer, &rules, LAST_KILL_LIMIT_MS);
     sys::leave(SIDECAR_DIED)

@@ -123,6 +123,18 @@ pub fn die_with_parent() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }).map(drop)
 }
 
+/// Runs before ordinary processes whenever it has anything to do, where the system allows it: real
+/// time at its lowest, else the best nice value. Not passed on to children.
+pub fn run_first() {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    // SAFETY: `lowest` is valid; the second call has no pointers.
+    unsafe {
+        if libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &lowest) == -1 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+        }
+    }
+}
+
 /// Shown by `ps`; at most 15 bytes.
 pub fn set_name(name: &std::ffi::CStr) {
     // SAFETY: a NUL-terminated string; the kernel copies up to 16 bytes.

@@ -22,6 +22,12 @@ pub const LAST_PAUSE_MS: u64 = 20;
 /// A process that forks once between our two looks is seen by the second.
 pub(super) const CLEAN_SCANS: u32 = 2;
 
+/// After so many passes: 1 ms for the first sixteen, for a tree that forks faster than we look is only
+/// caught by looking often; then twice as long after each sixteen, up to [`LAST_PAUSE_MS`].
+pub fn pause_ms(passes: u64) -> u64 {
+    (FIRST_PAUSE_MS << (passes / 16).min(6)).min(LAST_PAUSE_MS)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// This many were alive when the pass looked.
@@ -50,9 +56,9 @@ impl Killer {
         self.table.release();
     }
 
-    /// How long to wait until the next pass, in milliseconds: 1, 2, 4, .. up to [`LAST_PAUSE_MS`].
+    /// How long to wait until the next pass, in milliseconds.
     pub fn pause_ms(&self) -> u64 {
-        (FIRST_PAUSE_MS << self.passes.saturating_sub(1).min(6)).min(LAST_PAUSE_MS)
+        pause_ms(self.passes)
     }
 
     /// Looks at every process and kills what `rules` name: `first` before the rest, a stop before

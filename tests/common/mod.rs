@@ -5,11 +5,14 @@
 #![allow(dead_code)]
 #![allow(clippy::disallowed_methods, reason = "a test has clocks, processes and waits of its own")]
 
+pub mod cluster;
 pub mod consul;
 pub mod fake;
+pub mod node;
 pub mod proxy;
 pub mod store;
 pub mod toy;
+pub mod writer;
 
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;

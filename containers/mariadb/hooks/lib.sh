@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the MariaDB hooks share: one client process per hook, the facts we keep on disk, the configuration.
-# Sourced, never run: it is not executable, so it is no hook.
+# What the MariaDB hooks share: one client process per hook, the facts we keep on disk, the
+# configuration. Sourced, never run: it is not executable, so it is no hook.
 #
 # Secrets: only read from files, only sent through the client's standard input or an option file of
 # mode 0600. Nothing here may put one into an argument, the environment or a log line.
@@ -22,7 +22,7 @@ readonly SEMI_SYNC_TIMEOUT_MS=315360000000
 say() { printf '%s\n' "$*"; }
 die() { local code=$1; shift; printf '%s\n' "$*" >&2; exit "$code"; }
 
-# ---- facts on disk: $STATE/mariadb.state, lines of key=value, replaced whole and fsynced --------------
+# ---- facts on disk: $STATE/mariadb.state, lines of key=value, replaced whole and fsynced----
 # epoch   highest epoch this node promoted or replicated under; older ones are refused
 # role    primary | replica: what it last was
 # acks    LICTOR_SYNC_ACKS last in force while primary
@@ -55,8 +55,9 @@ state_save() {
 state_load
 state_text STATE_WAS
 
-# ---- the local server ----------------------------------------------------------------------------------
-# A socket's path may have 107 bytes. A state directory too deep for that gets a private one in /tmp.
+# ---- the local server----
+# A socket's path may have 107 bytes. A state directory too deep for that gets a private one in
+# /tmp.
 SOCKET=$STATE/mysqld.sock
 if (( ${#SOCKET} > 100 )); then
     [[ -r $STATE/socket-dir ]] && read -r SOCKET_DIR <"$STATE/socket-dir"
@@ -80,8 +81,8 @@ sql_open() {
     exec {SQL_OUT}<&"${CLIENT[0]}" {SQL_IN}>&"${CLIENT[1]}"
     trap '' PIPE
 }
-# sql TEXT: runs it. $OUT is what it printed (column names too: `show` needs them), $VALUE its last line.
-# Fails with the server's error in $OUT.
+# sql TEXT: runs it. $OUT is what it printed (column names too: `show` needs them), $VALUE its last
+# line. Fails with the server's error in $OUT.
 sql() {
     local line
     OUT= VALUE=
@@ -103,7 +104,7 @@ status() {
     local line key value
     READ_ONLY= BINLOG_POS= SLAVE_POS= SEMI_MASTER= SEMI_SLAVE= SERVER_ID=
     R_HOST= R_PORT= R_IO= R_SQL= R_IO_ERRNO=0 R_IO_ERROR= R_SQL_ERRNO=0 R_SQL_ERROR= R_IO_STATE=
-    R_SQL_STATE= R_IO_POS= R_LAG= R_FILE= R_GTID= R_RELAY_FILE= R_RELAY_POS=4
+    R_SQL_STATE= R_IO_POS= R_LAG= R_FILE= R_GTID= R_USER= R_RELAY_FILE= R_RELAY_POS=4
     sql_or_die "select concat_ws('|', 'VARS', @@read_only+0, @@gtid_binlog_pos, @@gtid_slave_pos,
         @@rpl_semi_sync_master_enabled+0, @@rpl_semi_sync_slave_enabled+0, @@server_id) as v;
         show all slaves status\\G"
@@ -117,6 +118,7 @@ status() {
         case ${key##* } in
             Master_Host) R_HOST=$value ;;
             Master_Port) R_PORT=$value ;;
+            Master_User) R_USER=$value ;;
             Relay_Log_File) R_RELAY_FILE=$value ;;
             Relay_Log_Pos) R_RELAY_POS=$value ;;
             Master_Log_File) R_FILE=$value ;;
@@ -181,11 +183,12 @@ option_file() {
         "$2" "$3" "${password//\"/\\\"}"
 }
 
-# ---- after a restart: what the relay log still holds -----------------------------------------------------
-# A replica acknowledges what is in its relay log. In GTID mode starting either thread while both are stopped
-# throws that file away, so after a restart it is applied by file position first: else this node would know
-# less than it has acknowledged. After a kill the position may be one transaction old, after a power
-# cut more: those that are applied already are refused by number (1950, strict mode) and skipped.
+# ---- after a restart: what the relay log still holds----
+# A replica acknowledges what is in its relay log. In GTID mode starting either thread while both
+# are stopped throws that file away, so after a restart it is applied by file position first: else
+# this node would know less than it has acknowledged. After a kill the position may be one
+# transaction old, after a power cut more: those that are applied already are refused by number
+# (1950, strict mode) and skipped.
 drain_relay() {
     local budget_ms=$1 from now skipped=0 state file
     [[ -n $R_HOST && $R_SQL == No && $R_IO == No && -n $R_RELAY_FILE ]] || return 0
@@ -217,14 +220,68 @@ drain_relay() {
     status
 }
 
-# ---- the configuration -----------------------------------------------------------------------------------
-# The id comes from the node's name, so that it survives a lost volume; `replicate` moves it on a clash.
+# ---- who may acknowledge ---------------------------------------------------------------------------------
+# Semi-sync takes an acknowledgement from any replica that offers one; only members of the sync set count. So a
+# replica acknowledges under an account of its own, `lictor_NODE`, which the primary can lock and cut off
+# whatever has become of that node. Under the shared account `replication` no replica acknowledges.
+# Existence and locks are each server's own affair and never in the binary log: a statement there would wait
+# for the very acknowledgement that the hook is about to do without, and would outlive a demotion.
+
+# own_accounts: ACCOUNTS[name@host, quoted]="locked how-it-identifies", SHARED=how `replication` does.
+declare -A ACCOUNTS
+own_accounts() {
+    local account locked how
+    ACCOUNTS=() SHARED=
+    sql "select concat(quote(user), '@', quote(host)), ifnull(json_value(priv, '$.account_locked'), 0),
+        concat(json_value(priv, '$.plugin'), ' using ', quote(json_value(priv, '$.authentication_string')))
+        from mysql.global_priv
+        where user like 'lictor|_%' escape '|' or (user = 'replication' and host = '%')" || return 1
+    while IFS=$'\t' read -r account locked how; do
+        case $account in
+            "'replication'@'%'") SHARED=$how ;;
+            \'*) ACCOUNTS[$account]="$locked $how" ;;
+        esac
+    done <<<"$OUT"
+}
+# own_account VAR NODE: its quoted name.
+own_account() {
+    [[ $2 =~ ^[A-Za-z0-9_.-]+$ ]] || die $FAILED "'$2' cannot be a node's name"
+    printf -v "$1" "'lictor_%s'@'%%'" "$2"
+}
+# make_accounts NODE..: those that are missing or have another password than `replication`.
+make_accounts() {
+    local node account text=
+    own_accounts || return 1
+    [[ -n $SHARED ]] || { OUT='there is no account replication@%'; return 1; }
+    for node; do
+        own_account account "$node"
+        [[ ${ACCOUNTS[$account]-} == ?" $SHARED" ]] && continue
+        text+="grant replication slave on *.* to $account identified via $SHARED;"
+    done
+    [[ -z $text ]] || { sql "set sql_log_bin=0; ${text%;}" && own_accounts; }
+}
+# unlock_accounts [ACCOUNT..]: these, or all.
+unlock_accounts() {
+    local account text=
+    (( $# > 0 )) || set -- "${!ACCOUNTS[@]}"
+    for account; do
+        [[ ${ACCOUNTS[$account]-} == 0\ * ]] || text+="alter user $account account unlock;"
+    done
+    [[ -z $text ]] || sql "set sql_log_bin=0; ${text%;}"
+}
+
+# ---- the configuration----
+# A server ignores events that carry its own id: it takes them for ones it has. A node whose data
+# went back (a clone, a tail that was cut) needs what it once wrote itself, so it goes on under
+# another id.
+new_server_id() {
+    local id
+    id=$(od -An -N4 -tu4 /dev/urandom) || die $FAILED 'no random number'
+    say $((id % 4294967290 + 1)) >"$STATE/server-id.new" && sync "$STATE/server-id.new" \
+        && mv -f "$STATE/server-id.new" "$STATE/server-id" || die $FAILED "cannot record $STATE/server-id"
+}
 server_id() {
-    if [[ ! -s $STATE/server-id ]]; then
-        local sum
-        read -r sum _ < <(printf '%s' "$LICTOR_NODE" | cksum)
-        say $((sum % 4294967290 + 1)) >"$STATE/server-id"
-    fi
+    [[ -s $STATE/server-id ]] || new_server_id
     read -r "$1" <"$STATE/server-id"
 }
 # write_config ROLE: $CNF from the facts. Ours come after the user's, so that they hold.
@@ -237,7 +294,8 @@ write_config() {
     local mark
     mark=$(od -An -N12 -tx1 /dev/urandom) && mark=${mark// /}
     [[ -d $DATA ]] && say "$mark" >"$DATA/lictor-mark"
-    # Not /tmp: a server that starts removes every temporary table it finds there, another server's too.
+    # Not /tmp: a server that starts removes every temporary table it finds there, another server's
+    # too.
     mkdir -p "$STATE/tmp" || die $FAILED "cannot write $STATE"
     cat >"$CNF.new" <<C
 # Generated by the pre-start hook before every start. Put settings of your own into

@@ -128,6 +128,7 @@ impl Lead {
             LeadIn::SyncHooked { id, ok } => self.sync_hooked(now, id, ok),
             LeadIn::WriteCluster { id, secret } => self.write_cluster(now, id, secret),
             LeadIn::Config(config) => self.configure(config, out),
+            LeadIn::AppGone => self.sync_forgotten(),
         }
     }
 

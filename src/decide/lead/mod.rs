@@ -161,6 +161,9 @@ pub enum LeadIn {
         secret: Vec<u8>,
     },
     Config(LeadConfig),
+    /// Leader only: the application ended and is started again in place: nothing is required of its
+    /// commits until a `sync` hook says so.
+    AppGone,
 }
 
 /// Effects.

@@ -103,6 +103,25 @@ impl Lead {
         }
     }
 
+    /// Whether a restarted application, of whose commits nothing is required, fits what stands in
+    /// `state/sync`: nobody else may be promoted by it, and no write that says otherwise is on its way.
+    pub fn sync_allows_restart(&self) -> bool {
+        let written = self.sync_written();
+        let alone = written.is_some_and(|set| set.members.is_empty());
+        let quiet = self.term.as_ref().is_some_and(|term| term.syncing.write.is_none());
+        self.config.sync == SyncMode::Off || alone && quiet
+    }
+
+    /// What was in force ended with the application. A hook under way ends without effect.
+    pub(super) fn sync_forgotten(&mut self) {
+        let fresh = Syncing::new(self.config.sync);
+        if let Some(term) = &mut self.term {
+            let write = term.syncing.write.take();
+            let value = std::mem::take(&mut term.syncing.value);
+            term.syncing = Syncing { write, value, ..fresh };
+        }
+    }
+
     pub(super) fn sync_ready(&mut self, mut ready: BTreeSet<NodeName>) {
         ready.remove(&self.me.node);
         let acks = match self.config.sync {

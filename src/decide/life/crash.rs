@@ -100,10 +100,7 @@ impl Node {
     /// are this node.
     fn restart_in_place(&mut self, now: At, out: &mut Outbox) -> bool {
         let alone = !self.others_may_take();
-        let counted = match self.set.lead.sync {
-            SyncMode::Off => true,
-            SyncMode::On | SyncMode::Strict(_) => self.sync_is_self(),
-        };
+        let counted = self.lead.sync_allows_restart();
         let crashes = self.crashes.within(now, self.set.restart_window);
         let wanted = alone || self.set.on_crash == OnCrash::Restart;
         let may = counted && wanted && crashes <= self.set.restart_max;
@@ -115,6 +112,7 @@ impl Node {
                 if alone { "; nobody else may take" } else { "" }
             );
             self.decided(Reason::new("crash.restart", text), out);
+            self.tell_lead(now, LeadIn::AppGone, out);
         }
         may
     }

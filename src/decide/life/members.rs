@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 
 /// Between two writes that no transition asks for.
 const REFRESH: Span = Span::secs(10);
+/// A member that did not answer for this long is not admitted; well below the time that expels.
+const ADMIT_SILENCE: Span = Span::secs(3);
 /// After a write that failed.
 const AGAIN: Span = Span::secs(1);
 
@@ -194,7 +196,9 @@ impl Node {
             }
             let ours = member.cluster.as_ref() == Some(&cluster.id);
             let listed = self.eligible(member);
-            if !listed && ours && member.floor >= epoch && self.follows_me(member) {
+            // A record outlives its node: who was expelled for silence comes back when it answers.
+            let answers = self.peers.silent(&member.node, now) < ADMIT_SILENCE;
+            if !listed && ours && answers && member.floor >= epoch && self.follows_me(member) {
                 admit.push(Member { node: member.node.clone(), disk: member.disk.clone() });
             }
         }
