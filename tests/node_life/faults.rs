@@ -188,7 +188,10 @@ fn a_replica_that_dies_again_and_again_disturbs_nobody() {
 fn switch_with(cluster: &str, demote: &str) -> (Vec<Toy>, usize, usize) {
     let consul = Consul::one();
     let mut nodes = three(cluster, &consul.addresses());
+    nodes.iter_mut().for_each(|node| node.set("sync", "\"on\""));
     let first = settle(&mut nodes);
+    let synced = || nodes.iter().filter(|node| node.code("/sync") == 200).count() == 3;
+    wait_for(LIMIT, "all acknowledge", synced);
     nodes[first].write("before");
     let app = nodes[first].app_pid().expect("it runs");
     nodes[first].hook("demote", demote);

@@ -268,7 +268,8 @@ impl Node {
     pub(crate) fn give_back(&mut self, now: At, out: &mut Outbox) -> bool {
         self.disarm(out);
         self.tell_lead(now, LeadIn::Fenced, out);
-        self.tell_lead(now, LeadIn::Release { to: None }, out);
+        let to = self.heir.take();
+        self.tell_lead(now, LeadIn::Release { to }, out);
         true
     }
 

@@ -115,6 +115,8 @@ pub struct Node {
     /// What the guard was last told: application and deadline.
     pub(crate) armed: Option<(u32, At)>,
     pub(crate) last_deadline: At,
+    /// Whom a planned demotion was for, should it end by a kill.
+    pub(crate) heir: Option<NodeName>,
     pub(crate) wrote_cluster: bool,
     pub(crate) stop: bool,
     pub(crate) standing: Option<super::lead::Standing>,
@@ -162,6 +164,7 @@ impl Node {
             sync: sync::SyncWork::default(),
             armed: None,
             last_deadline: At(0),
+            heir: None,
             wrote_cluster: false,
             stop: false,
             standing: None,
