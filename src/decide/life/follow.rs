@@ -128,6 +128,7 @@ impl Node {
                 let text = format!("follows {} (epoch {})", term.node, term.epoch);
                 self.decided(Reason::new("follow.done", text), out);
                 self.follow.done = Some(term);
+                self.cut_under = None;
                 self.follow.part = part;
                 self.follow.attempt = 0;
                 self.follow.retry = None;

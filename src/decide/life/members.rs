@@ -124,6 +124,7 @@ impl Node {
             disk,
             follows: self.follow.done.clone(),
             may_bootstrap: reporting && none_has_data,
+            cut_under: self.cut_under.clone(),
             barred: self.bar(disk),
         }
     }

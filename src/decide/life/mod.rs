@@ -118,6 +118,9 @@ pub struct Node {
     /// Whom a planned demotion was for, should it end by a kill.
     pub(crate) heir: Option<NodeName>,
     pub(crate) wrote_cluster: bool,
+    /// The sync set under which this node, as the last leader, started its application again: a start may
+    /// cut the end of the data that only others acknowledged.
+    pub(crate) cut_under: Option<SyncValue>,
     pub(crate) stop: bool,
     pub(crate) standing: Option<super::lead::Standing>,
     pub(crate) reasons: VecDeque<(u64, Reason)>,
@@ -166,6 +169,7 @@ impl Node {
             last_deadline: At(0),
             heir: None,
             wrote_cluster: false,
+            cut_under: None,
             stop: false,
             standing: None,
             reasons: VecDeque::new(),

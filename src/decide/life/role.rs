@@ -239,6 +239,7 @@ impl Node {
         match end {
             HookEnd::Done { .. } => {
                 self.follow.reset();
+                self.cut_under = None;
                 self.decided(Reason::new("promote.done", "this node is the primary"), out);
                 self.to(now, State::Primary);
                 self.became_primary(now, out);
