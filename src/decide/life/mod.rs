@@ -99,12 +99,15 @@ pub struct Node {
     pub(crate) seen_state: bool,
     pub(crate) app: Option<u32>,
     pub(crate) health: hooks::Health,
+    pub(crate) lag: hooks::Lag,
     pub(crate) sides: BTreeMap<OpId, Side>,
     pub(crate) follow: follow::Follow,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
     pub(crate) requests: BTreeMap<String, (RequestValue, Index)>,
     pub(crate) results: BTreeMap<String, (ResultValue, Index)>,
+    /// Candidates of a switchover are being asked until then.
+    pub(crate) choosing: Option<At>,
     /// Since when the lock is held by a node whose application is not the primary.
     pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
@@ -153,12 +156,14 @@ impl Node {
             seen_state: false,
             app: None,
             health: hooks::Health::default(),
+            lag: hooks::Lag::default(),
             sides: BTreeMap::new(),
             follow: follow::Follow::default(),
             cluster: None,
             members: BTreeMap::new(),
             requests: BTreeMap::new(),
             results: BTreeMap::new(),
+            choosing: None,
             idle_lead: None,
             peers: peers::Peers::default(),
             crashes: crash::Crashes::default(),
@@ -199,6 +204,7 @@ impl Node {
         self.tend_record(now.at, out);
         self.tend_service(now.at, out);
         self.tend_health(now.at, out);
+        self.tend_lag(now.at, out);
     }
 
     /// When the next `Tick` is needed.

@@ -213,6 +213,8 @@ pub enum Side {
     Final,
     /// The barrier of the `sync` hook.
     Barrier,
+    /// How far behind a replica is, now and then.
+    Lag,
     /// `sync` for `Lead`.
     Sync {
         lead: OpId,
@@ -224,7 +226,7 @@ impl Side {
     pub fn hook(&self) -> Hook {
         match self {
             Side::Health => Hook::Health,
-            Side::Answer { .. } | Side::Survey { .. } | Side::Final | Side::Barrier => {
+            Side::Answer { .. } | Side::Survey { .. } | Side::Final | Side::Barrier | Side::Lag => {
                 Hook::Position
             }
             Side::Sync { .. } => Hook::Sync,

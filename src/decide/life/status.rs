@@ -85,7 +85,7 @@ impl Node {
             ready: matches!(self.state, State::Primary)
                 || (self.state == State::Replica && self.follow.done.is_some()),
             leader: self.lead.leader_seen().map(|leader| leader.node.to_string()),
-            lag_seconds: None,
+            lag_seconds: self.lag.seconds(now),
             reason,
             status: self.status(now),
         }
@@ -120,6 +120,7 @@ impl Node {
             "sync": self.sync_seen(),
             "floor": self.disk.floor,
             "follows": self.follow.done,
+            "lag_seconds": self.lag.seconds(now),
             "frozen": self.follow.frozen.is_some(),
             "app": {"pid": self.app, "healthy": self.health.ok},
             "waits_for": self.lead.explain(now),
