@@ -264,7 +264,7 @@ fn a_node_keeps_what_it_received_when_locked_out_and_when_its_account_changes() 
     group.nodes[0].kill();
     let group = &group;
     thread::scope(|scope| {
-        let hook = scope.spawn(|| follow(&group, 1, 0, 1, "no"));
+        let hook = scope.spawn(|| follow(group, 1, 0, 1, "no"));
         wait_for("the hook waits for the rows to be applied", || {
             group.nodes[1].admin("show processlist").contains("master_gtid_wait(")
         });
