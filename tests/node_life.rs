@@ -2,6 +2,10 @@
 //! hooks that fail, crashes, ends.
 
 mod common;
+#[path = "node_life/faults.rs"]
+mod faults;
+#[path = "node_life/process.rs"]
+mod process;
 
 use common::consul::Consul;
 use common::toy::{LIMIT, Toy, primary, settle, three};

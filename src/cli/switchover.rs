@@ -5,6 +5,7 @@ use super::client::{self, Client, Failure, LIMIT};
 use super::exit::Exit;
 use super::output;
 use super::settings::ConfigArgs;
+use crate::config::check_name;
 use crate::decide::call::{Call, StoreError, Verb};
 use crate::decide::records::{RequestStatus, ResultValue, decode, encode};
 use crate::decide::time::Span;
@@ -24,11 +25,15 @@ pub struct Args {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// The new primary [default: the best candidate]
-    #[arg(long, value_name = "NODE")]
-    pub to: Option<String>,
+    #[arg(long, value_name = "NODE", value_parser = node_name)]
+    pub to: Option<NodeName>,
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn node_name(text: &str) -> Result<NodeName, String> {
+    check_name(text).map(|()| NodeName::new(text))
 }
 
 /// 0 done, 3 refused with the reason, 1 when it failed or nothing is known after 40 s.
@@ -37,13 +42,13 @@ pub fn run(args: Args) -> Exit {
     client::with(args.config, move |client| async move { ask(client, to, as_json).await })
 }
 
-async fn ask(client: Client, to: Option<String>, as_json: bool) -> Result<Exit, Failure> {
+async fn ask(client: Client, to: Option<NodeName>, as_json: bool) -> Result<Exit, Failure> {
     let seen = client.look().await?;
     let Some(term) = seen.term else {
         return Err(Failure("the cluster has no leader yet".into(), Exit::Refused));
     };
     let id = nonce::hex::<8>().map_err(|e| Failure(e.to_string(), Exit::Failed))?;
-    let action = Action::Switchover { to: to.as_deref().map(NodeName::new) };
+    let action = Action::Switchover { to };
     let host = client.config.local.host.clone();
     let request = driver::request(action, format!("cli on {host}"), term.epoch, driver::wall_ms());
     let begun = clock::now();

@@ -26,7 +26,7 @@ pub use environment::Environment;
 pub use error::{ConfigError, Place};
 pub use secret::Secret;
 pub use settings::{Kind, Preset, Scope, Setting, all as all_settings};
-pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash};
+pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash, check_name};
 
 use crate::decide::lead::LeadConfig;
 use crate::decide::records::Roles;

@@ -107,8 +107,11 @@ impl Volume {
         write_durably(&self.own, "cluster", id.as_str())
     }
 
+    /// Also forgets the cluster's id: beside a marker an id says that the hook has succeeded.
     pub fn write_marker(&self) -> Result<(), VolumeError> {
-        write_durably(&self.own, "bootstrapping", "1")
+        write_durably(&self.own, "bootstrapping", "1")?;
+        remove(&self.own.join("cluster"))?;
+        sync_dir(&self.own)
     }
 
     pub fn remove_marker(&self) -> Result<(), VolumeError> {

@@ -23,6 +23,8 @@ impl Node {
 
     pub(crate) fn marker_written(&mut self, now: At, out: &mut Outbox) {
         self.disk.marker = true;
+        // The volume forgot it with the marker: known again once the hook has succeeded.
+        self.disk.cluster = None;
         let State::Bootstrapping { kind, .. } = self.state else { return };
         let mut facts = with(self.facts(), "BOOTSTRAP", kind.name());
         if kind == Bootstrap::Clone {

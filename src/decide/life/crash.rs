@@ -33,6 +33,11 @@ impl Crashes {
         self.at.iter().filter(|at| now.since(**at) < window).count() as u32
     }
 
+    /// Until when nothing is begun again that failed lately.
+    pub fn quiet_until(&self) -> At {
+        self.at.back().map_or(At(0), |last| *last + self.backoff())
+    }
+
     /// 0 after the first, then 200 ms doubling up to 30 s.
     fn backoff(&self) -> Span {
         match self.at.len() {

@@ -29,8 +29,9 @@ impl Node {
             State::Bootstrapping { kind: Bootstrap::Create, .. } => {
                 self.drive_creating(now, &leadership, out)
             }
-            State::Waiting { until } => {
-                let due = now >= *until || self.other_leader().is_some();
+            State::Waiting { not_before, until } => {
+                let known = now >= *until || self.other_leader().is_some();
+                let due = now >= *not_before && known;
                 due && self.prepare(now, out)
             }
             State::Pausing { until } => now >= *until && self.prepare(now, out),
@@ -99,6 +100,15 @@ impl Node {
         if !(self.seen_leader && self.seen_state) {
             return false;
         }
+        if self.disk.marker && !self.bootstrap_counts() {
+            self.to(now, State::Wiping);
+            out.push(Effect::Wipe);
+            return true;
+        }
+        if self.disk.marker {
+            self.disk.marker = false;
+            out.push(Effect::RemoveMarker);
+        }
         if let (Some(own), Some(theirs)) = (&self.disk.cluster, &self.cluster) {
             if *own != theirs.id {
                 let text = format!(
@@ -109,11 +119,6 @@ impl Node {
                 self.refuse(now, Reason::new("start.foreign", text), out);
                 return true;
             }
-        }
-        if self.disk.marker {
-            self.to(now, State::Wiping);
-            out.push(Effect::Wipe);
-            return true;
         }
         if !self.disk.data {
             self.to(now, State::Joining);
@@ -128,8 +133,16 @@ impl Node {
         self.start_soon(now, out)
     }
 
+    /// The hook had succeeded and its cluster is Consul's: only the marker was left to remove. A creation that Consul
+    /// does not know never happened, whoever created since.
+    fn bootstrap_counts(&self) -> bool {
+        let theirs = self.cluster.as_ref().map(|cluster| &cluster.id);
+        self.disk.cluster.is_some() && self.disk.cluster.as_ref() == theirs
+    }
+
     /// A node that led waits for its successor first: how the application must start depends on it.
     pub(crate) fn start_soon(&mut self, now: At, out: &mut Outbox) -> bool {
+        let not_before = self.crashes.quiet_until();
         let led = self.lead.leader_seen().is_some_and(|value| value.node == *self.me());
         if led && self.other_leader().is_none() && self.others_may_take() {
             let lease = self.set.lead.lease_max;
@@ -140,7 +153,11 @@ impl Node {
             )
             .flip("another leader");
             self.decided(reason, out);
-            self.to(now, State::Waiting { until });
+            self.to(now, State::Waiting { not_before, until: until.max(not_before) });
+            return true;
+        }
+        if now < not_before {
+            self.to(now, State::Waiting { not_before, until: not_before });
             return true;
         }
         self.prepare(now, out)
@@ -152,7 +169,10 @@ impl Node {
             out.push(Effect::Exit { code: 0, why: "stopped while joining".into() });
             return true;
         }
+        // What failed to come to be is not tried hot.
+        let quiet = now < self.crashes.quiet_until();
         match leadership {
+            Leadership::Open { .. } if quiet && self.cluster.is_none() => false,
             Leadership::Open { .. } if self.cluster.is_none() => {
                 self.decided(
                     Reason::new(
@@ -169,7 +189,7 @@ impl Node {
             | Leadership::Follower
             | Leadership::Taking
             | Leadership::Closed { .. } => {
-                if self.cluster.is_some() && self.clone_source().is_some() {
+                if !quiet && self.cluster.is_some() && self.clone_source().is_some() {
                     self.begin_bootstrap(now, Bootstrap::Clone, out);
                     return true;
                 }
@@ -248,7 +268,8 @@ impl Node {
     pub(crate) fn give_back(&mut self, now: At, out: &mut Outbox) -> bool {
         self.disarm(out);
         self.tell_lead(now, LeadIn::Fenced, out);
-        self.tell_lead(now, LeadIn::Release { to: None }, out);
+        let to = self.heir.take();
+        self.tell_lead(now, LeadIn::Release { to }, out);
         true
     }
 

@@ -115,6 +115,8 @@ pub struct Node {
     /// What the guard was last told: application and deadline.
     pub(crate) armed: Option<(u32, At)>,
     pub(crate) last_deadline: At,
+    /// Whom a planned demotion was for, should it end by a kill.
+    pub(crate) heir: Option<NodeName>,
     pub(crate) wrote_cluster: bool,
     pub(crate) stop: bool,
     pub(crate) standing: Option<super::lead::Standing>,
@@ -162,6 +164,7 @@ impl Node {
             sync: sync::SyncWork::default(),
             armed: None,
             last_deadline: At(0),
+            heir: None,
             wrote_cluster: false,
             stop: false,
             standing: None,
@@ -205,7 +208,10 @@ impl Node {
 
     fn life_wake(&self, now: At) -> Option<At> {
         let state = match &self.state {
-            State::Waiting { until } | State::Pausing { until } => Some(*until),
+            State::Waiting { not_before, until } if now >= *not_before => Some(*until),
+            State::Waiting { not_before, .. } => Some(*not_before),
+            State::Pausing { until } => Some(*until),
+            State::Joining => Some(self.crashes.quiet_until()),
             State::Draining { give_up, .. } => Some(*give_up),
             State::Stopping { kill_at } => Some(*kill_at),
             _ if self.state.serves() => self.fence_at(),

@@ -115,6 +115,9 @@ impl Node {
     /// too little.
     pub(crate) fn demote(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
         self.cancel_main_hooks(out);
+        // A killed primary tells no final position. In sync mode the heir is counted, else positions choose.
+        let counted = demotion.planned && self.set.lead.sync != SyncMode::Off;
+        self.heir = demotion.to.clone().filter(|_| counted);
         let kill_at = self.kill_at(self.last_deadline);
         let left = now.until(kill_at);
         if left < DEMOTE_LEAST {
@@ -178,6 +181,7 @@ impl Node {
             self.follow.reset();
             self.to(now, State::Replica);
             self.tell_lead(now, LeadIn::Fenced, out);
+            self.heir = None;
             self.tell_lead(now, LeadIn::TakeAgain, out);
             return true;
         }
@@ -188,6 +192,7 @@ impl Node {
     }
 
     fn drained(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
+        self.heir = None;
         self.disarm(out);
         self.follow.reset();
         self.to(now, State::Replica);

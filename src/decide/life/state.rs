@@ -69,6 +69,8 @@ pub enum State {
     /// Waits until another leader is known, or this moment: the replica start depends on who took
     /// over.
     Waiting {
+        /// The backoff after crashes.
+        not_before: At,
         until: At,
     },
     /// Waits before the next start: the application died too often.
