@@ -1,5 +1,5 @@
-//! A node's whole life on a real Consul, with a toy for an application: creation, roles, switchover,
-//! hooks that fail, crashes, ends.
+//! A node's whole life on a real Consul, with a toy for an application: creation, roles,
+//! switchover, hooks that fail, crashes, ends.
 
 mod common;
 #[path = "node_life/faults.rs"]

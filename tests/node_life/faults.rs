@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 /// Ends of a backoff that begins with 0, 200, 400, 800, 1,600 ms: before the sixth start.
 const FIVE_PAUSES: Duration = Duration::from_millis(3_000);
 
-/// Its application serves only once `shut` is removed, so that its creation does not come to an end.
+/// Its application serves only once `shut` is removed, so that its creation does not come to an
+/// end.
 fn shut(node: &Toy) {
     let shut = node.path("shut");
     std::fs::write(&shut, "").expect("ours");

@@ -121,8 +121,8 @@ pub struct Node {
     /// Whom a planned demotion was for, should it end by a kill.
     pub(crate) heir: Option<NodeName>,
     pub(crate) wrote_cluster: bool,
-    /// The sync set under which this node, as the last leader, started its application again: a start may
-    /// cut the end of the data that only others acknowledged.
+    /// The sync set under which this node, as the last leader, started its application again: a
+    /// start may cut the end of the data that only others acknowledged.
     pub(crate) cut_under: Option<SyncValue>,
     pub(crate) stop: bool,
     pub(crate) standing: Option<super::lead::Standing>,
