@@ -153,7 +153,10 @@ impl Node {
         self.app = None;
         self.health.reset();
         self.disarm(out);
-        self.follow.reset();
+        match after {
+            After::Rewind => self.follow.forget(),
+            After::Start { .. } | After::Exit { .. } | After::Fail => self.follow.reset(),
+        }
         if matches!(self.leadership(), Leadership::Closed { .. }) {
             self.give_back(now, out);
         }

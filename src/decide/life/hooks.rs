@@ -203,7 +203,7 @@ impl Node {
 
     /// What `/replica?lag=` answers by: asked every few seconds, forgotten when it gets old.
     pub(crate) fn tend_lag(&mut self, now: At, out: &mut Outbox) {
-        let settled = self.state == State::Replica && self.follow.done.is_some();
+        let settled = self.state == State::Replica && self.follow.current().is_some();
         if !settled {
             self.lag.known = None;
             return;

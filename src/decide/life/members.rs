@@ -53,7 +53,7 @@ impl Node {
             no_failover: self.set.no_failover.contains(&me.node),
             state: self.state.name().to_owned(),
             floor: self.disk.floor,
-            follows: self.follow.done.clone(),
+            follows: self.follow.current().cloned(),
             version: self.set.version.clone(),
             extra: Default::default(),
         }

@@ -56,6 +56,8 @@ pub struct Boot {
     pub data: bool,
     /// A bootstrap was under way when the last process ended.
     pub marker: bool,
+    /// The term whose primary this data last followed, as the volume says.
+    pub follows: Option<Follows>,
     /// Random, for the case that this node creates the cluster.
     pub fresh_id: ClusterId,
     pub fresh_secret: Vec<u8>,
@@ -142,6 +144,7 @@ impl Node {
             marker: boot.marker,
             floor: boot.floor,
         };
+        let follow = follow::Follow::known(boot.follows.clone());
         Node {
             boot,
             keys,
@@ -158,7 +161,7 @@ impl Node {
             health: hooks::Health::default(),
             lag: hooks::Lag::default(),
             sides: BTreeMap::new(),
-            follow: follow::Follow::default(),
+            follow,
             cluster: None,
             members: BTreeMap::new(),
             requests: BTreeMap::new(),
