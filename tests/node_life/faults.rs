@@ -225,6 +225,37 @@ fn a_demote_hook_that_hangs() {
 }
 
 #[test]
+fn a_demote_hook_has_its_own_time_too() {
+    let consul = Consul::one();
+    let mut node = Toy::new("slow", "one", &consul.addresses());
+    node.set("timeouts.demote", "\"100ms\"");
+    node.hook("demote", "#!/bin/sh\nsleep 60\n");
+    node.start();
+    node.wait_primary();
+    let app = node.app_pid().expect("it runs");
+    assert_eq!(node.stop(), 0);
+    assert!(!lives(app));
+    assert_eq!(node.logged(&["demote.kill", "Timeout"]), 1, "not cancelled by the lease's end");
+}
+
+#[test]
+fn attempts_of_replicate_are_counted() {
+    let consul = Consul::one();
+    let mut nodes = three("count", &consul.addresses());
+    nodes.truncate(2);
+    nodes.iter_mut().for_each(|node| node.set("bootstrap_expect", "2"));
+    for node in &nodes {
+        node.hook("replicate", "#!/bin/sh\necho attempt $LICTOR_ATTEMPT\nexit 1\n");
+        // No health of its own: the port is tried.
+        std::fs::remove_file(node.path("hooks/health")).expect("it was there");
+    }
+    nodes.iter_mut().for_each(Toy::start);
+    let first = wait_some(LIMIT, "one is the primary", || primary(&nodes));
+    nodes[1 - first].wait_logged(&["attempt 3"]);
+    assert_eq!(nodes[1 - first].logged(&["line=attempt 1"]), 1);
+}
+
+#[test]
 fn what_hooks_leave_behind_is_ended() {
     let consul = Consul::one();
     let mut node = Toy::new("litter", "one", &consul.addresses());

@@ -97,8 +97,8 @@ impl Node {
             Hook::PreStart => timeouts.pre_start,
             Hook::Replicate => timeouts.replicate,
             Hook::Promote => timeouts.promote,
-            // A demotion's time is what the lease has left; its caller says it.
-            Hook::Demote => timeouts.promote,
+            // What the lease has left bounds it too; its caller says that.
+            Hook::Demote => timeouts.demote,
             Hook::Sync => timeouts.sync,
             Hook::Position => timeouts.position,
             Hook::Health => timeouts.health,

@@ -127,7 +127,8 @@ impl Node {
         }
         let facts =
             with(self.facts(), "DEMOTE", if demotion.planned { "planned" } else { "fence" });
-        let hook = self.run_hook_for(Hook::Demote, facts, left, Some(kill_at), out);
+        let time = left.min(self.set.timeouts.demote);
+        let hook = self.run_hook_for(Hook::Demote, facts, time, Some(kill_at), out);
         self.to(now, State::Demoting { hook, demotion });
     }
 
