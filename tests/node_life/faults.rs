@@ -256,6 +256,35 @@ fn attempts_of_replicate_are_counted() {
 }
 
 #[test]
+fn hands_on_the_lock_do_not_interrupt_its_holder() {
+    let consul = Consul::one();
+    let mut node = Toy::new("hands", "one", &consul.addresses());
+    node.start();
+    node.wait_primary();
+    let app = node.app_pid();
+    let key = "lictor/hands/leader";
+    let holder = || consul.entry(key).and_then(|it| Some(it["Session"].as_str()?.to_owned()));
+    for (round, spoil) in ["delete", "put", "destroy"].iter().enumerate() {
+        let session = wait_some(LIMIT, "the lock is held", holder);
+        match *spoil {
+            "delete" => consul.delete(key),
+            "put" => consul.put(key, "garbage"),
+            _ => drop(consul.json("PUT", &format!("/v1/session/destroy/{session}"), "")),
+        }
+        wait_for(LIMIT, "held again, and renewed", || {
+            let text = consul.request("GET", &format!("/v1/kv/{key}?raw"), "").1;
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            holder().is_some() && value["state"] == "held" && value["n"].as_u64() >= Some(2)
+        });
+        node.write(&format!("{round}"));
+        assert!(node.is_primary(), "after {spoil}");
+    }
+    assert_eq!(node.app_pid(), app, "the same process");
+    assert_eq!(node.logged(&["hook_start", "hook=demote"]), 0);
+    assert_eq!(node.logged(&["hook_start", "hook=promote"]), 1);
+}
+
+#[test]
 fn what_hooks_leave_behind_is_ended() {
     let consul = Consul::one();
     let mut node = Toy::new("litter", "one", &consul.addresses());

@@ -112,8 +112,8 @@ impl Node {
         if let (Some(own), Some(theirs)) = (&self.disk.cluster, &self.cluster) {
             if *own != theirs.id {
                 let text = format!(
-                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; mount \
-                     the right volume, or empty it to join as a new node",
+                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; \
+                     mount the right volume, or empty it to join as a new node",
                     self.boot.cluster_name, theirs.id
                 );
                 self.refuse(now, Reason::new("start.foreign", text), out);
