@@ -12,6 +12,7 @@ pub mod crash;
 pub mod drive;
 pub mod facts;
 pub mod follow;
+pub mod freeze;
 pub mod hooks;
 pub mod members;
 pub mod peers;
@@ -104,6 +105,7 @@ pub struct Node {
     pub(crate) lag: hooks::Lag,
     pub(crate) sides: BTreeMap<OpId, Side>,
     pub(crate) follow: follow::Follow,
+    pub(crate) freezing: Option<freeze::Freezing>,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
     pub(crate) requests: BTreeMap<String, (RequestValue, Index)>,
@@ -162,6 +164,7 @@ impl Node {
             lag: hooks::Lag::default(),
             sides: BTreeMap::new(),
             follow,
+            freezing: None,
             cluster: None,
             members: BTreeMap::new(),
             requests: BTreeMap::new(),
