@@ -277,6 +277,9 @@ impl Lead {
     }
 
     fn not_taken(&mut self, now: At, out: &mut Vec<LeadOut>) {
+        if mutant::on(Mutant::M39) {
+            return;
+        }
         let Some(taking) = self.taking.take() else { return };
         self.doom(taking.session);
         if taking.frozen {

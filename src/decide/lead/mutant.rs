@@ -58,6 +58,8 @@ pub enum Mutant {
     M36 = 36,
     /// A start that cut the application's tail is not counted by the set it was cut under.
     M37 = 37,
+    /// A take-over that cannot be applied any more stays open.
+    M39 = 39,
     /// That the cluster is not made yet is judged but not checked.
     M38 = 38,
 }
