@@ -6,7 +6,8 @@ use crate::decide::lead::{Leadership, SyncMode};
 use crate::decide::records::{LeaderValue, LockState, TermValue, decode};
 use crate::world::{Budget, Fate, Ground, World};
 
-/// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between attempts.
+/// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between
+/// attempts.
 const PATIENCE: usize = 16;
 
 impl World {
@@ -20,7 +21,8 @@ impl World {
             return Some("S1: two writable");
         }
         for i in 0..self.nodes.len() {
-            // Between two steps of a stopped node only its guard acts; after a step the core must know.
+            // Between two steps of a stopped node only its guard acts; after a step the core must
+            // know.
             let idle =
                 matches!(self.leadership(i), Some(Leadership::Follower | Leadership::Taking));
             if self.nodes[i].app.writable && idle {
