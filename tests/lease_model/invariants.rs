@@ -2,11 +2,12 @@
 
 use crate::acts::{Act, After};
 use crate::decide::call::{Call, Entry, Verb};
-use crate::decide::lead::Leadership;
+use crate::decide::lead::{Leadership, SyncMode};
 use crate::decide::records::{LeaderValue, LockState, TermValue, decode};
 use crate::world::{Budget, Fate, Ground, World};
 
-/// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between attempts.
+/// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between
+/// attempts.
 const PATIENCE: usize = 16;
 
 impl World {
@@ -20,7 +21,8 @@ impl World {
             return Some("S1: two writable");
         }
         for i in 0..self.nodes.len() {
-            // Between two steps of a stopped node only its guard acts; after a step the core must know.
+            // Between two steps of a stopped node only its guard acts; after a step the core must
+            // know.
             let idle =
                 matches!(self.leadership(i), Some(Leadership::Follower | Leadership::Taking));
             if self.nodes[i].app.writable && idle {
@@ -35,10 +37,23 @@ impl World {
         None
     }
 
-    /// S4: the faults stop, everything arrives, every node steps. Somebody must come to be writable.
+    /// S4: the faults stop and everything arrives. Whoever is left alone must come to be writable.
     pub fn comes_to_lead(&self, ground: &Ground) -> bool {
+        if ground.rules.sync != SyncMode::Off {
+            // Others must answer: all of them together.
+            return self.leads_in_the_end(ground, None);
+        }
+        (0..self.nodes.len()).all(|i| self.leads_in_the_end(ground, Some(i)))
+    }
+
+    fn leads_in_the_end(&self, ground: &Ground, alone: Option<usize>) -> bool {
         let mut world = self.clone();
         world.left = Budget::default();
+        let here = |i: usize| alone.is_none_or(|only| only == i);
+        for i in (0..world.nodes.len()).filter(|i| !here(*i)) {
+            world.left.crashes = 1;
+            world.act(ground, Act::Crash(i));
+        }
         for _ in 0..PATIENCE {
             while !world.net.is_empty() {
                 let act = if world.net[0].result.is_some() {
@@ -49,7 +64,7 @@ impl World {
                 world.act(ground, act);
                 world.net.retain(|message| message.waiting || message.result.is_none());
             }
-            for i in 0..world.nodes.len() {
+            for i in (0..world.nodes.len()).filter(|i| here(*i)) {
                 if world.nodes[i].lead.is_none() {
                     world.act(ground, Act::Start { node: i, old_volume: true });
                 }

@@ -1,8 +1,10 @@
 //! The lease model: the product's own `decide::lead`, every interleaving of it, under named faults.
 //!
-//! `cargo test --profile model --features mutants --test lease_model [-- NAME..]`; `LICTOR_MODEL_DEEP=600` searches
-//! each scenario for so many seconds, `LICTOR_MODEL_EPOCHS=3` one take-over further. Without `--features mutants` only the product itself is searched. In an unoptimised build each search stops
-//! early: a smoke test. `-- M36` alone shows that fault with its trace.
+//! `cargo test --profile model --features mutants --test lease_model [-- NAME..]`;
+//! `LICTOR_MODEL_DEEP=600` searches each scenario for so many seconds, `LICTOR_MODEL_EPOCHS=3` one
+//! take-over further. Without `--features mutants` only the product itself is searched. In an
+//! unoptimised build each search stops early: a smoke test. `-- M36` alone shows that fault with
+//! its trace.
 
 #![allow(dead_code, unused_imports, reason = "decide is compiled in whole, its own tests left out")]
 
@@ -11,6 +13,7 @@ mod canonical;
 #[path = "../../src/decide/mod.rs"]
 mod decide;
 mod invariants;
+mod rules;
 mod scenarios;
 mod search;
 mod world;

@@ -59,6 +59,12 @@ pub fn all(last_epoch: u64) -> Vec<Scenario> {
     let none = Budget::default();
     let mut all = vec![
         with(scenario("quiet", "no fault, 3 epochs", 3, none), |r| r.last_epoch = 3),
+        scenario("pair", "no fault", 2, none),
+        scenario("slow1", "1 slow call", 2, Budget { slow: 1, ..none }),
+        scenario("sess1", "1 session lost", 2, Budget { sessions: 1, ..none }),
+        scenario("demote1", "1 demotion", 2, Budget { demotions: 1, ..none }),
+        scenario("put1", "1 garbage PUT", 2, Budget { puts: 1, ..none }),
+        scenario("del1", "1 DELETE", 2, Budget { deletes: 1, ..none }),
         scenario("sess", "1 session lost", 3, Budget { sessions: 1, ..none }),
         scenario(
             "late",
@@ -226,4 +232,5 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M36, "sync3"),
     (Mutant::M37, "sync"),
     (Mutant::M38, "boot"),
+    (Mutant::M39, "slow1"),
 ];

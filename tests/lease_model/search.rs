@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-/// Folded multiplication over 128 bits: fast, and far from collisions at the sizes here (n^2 / 2^65).
+/// Folded multiplication over 128 bits: fast, and far from collisions at the sizes here (n^2 /
+/// 2^65).
 #[derive(Clone)]
 struct Fold(u64);
 
