@@ -41,9 +41,7 @@ async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
     for task in asked.map(tokio::spawn).collect::<Vec<_>>() {
         answers.push(task.await.unwrap_or(None));
     }
-    let held =
-        seen.locked && seen.leader.as_ref().is_some_and(|leader| leader.state == LockState::Held);
-    let exit = if held { Exit::Done } else { Exit::Failed };
+    let exit = if held(&seen) { Exit::Done } else { Exit::Failed };
     let name = client.config.local.cluster.as_ref().map(|name| name.as_str()).unwrap_or_default();
     if as_json {
         let nodes: Vec<Value> =
@@ -56,6 +54,11 @@ async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
         return Ok(output::json(&value, exit));
     }
     Ok(output::answer(table(name, &seen, &answers), exit))
+}
+
+/// Somebody leads.
+fn held(seen: &Seen) -> bool {
+    seen.locked && seen.leader.as_ref().is_some_and(|leader| leader.state == LockState::Held)
 }
 
 /// A node's own `/status`.
@@ -83,7 +86,7 @@ fn row(seen: &Seen, member: &MemberValue, told: &Option<Value>) -> Value {
         "peer": member.peer,
         "follows": field("follows"),
         "healthy": told.as_ref().map_or(Value::Null, |told| told["app"]["healthy"].clone()),
-        "reason": last_reason(told),
+        "reason": last_reason(told, held(seen)),
     })
 }
 
@@ -98,8 +101,12 @@ fn eligible(seen: &Seen, member: &MemberValue) -> bool {
     seen.term.as_ref().is_some_and(listed)
 }
 
-fn last_reason(told: &Option<Value>) -> Value {
+/// Without a leader it is what the node waits for: why it does not take.
+fn last_reason(told: &Option<Value>, held: bool) -> Value {
     let Some(told) = told else { return json!("the node does not answer") };
+    if !held {
+        return told["waits_for"]["text"].clone();
+    }
     let last = told["reasons"].as_array().and_then(|reasons| reasons.last());
     last.map_or(Value::Null, |reason| reason["text"].clone())
 }
