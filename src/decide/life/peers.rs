@@ -18,6 +18,8 @@ const PING_TIMEOUT: Span = Span::secs(1);
 const POSITION_TIMEOUT: Span = Span(1_000);
 /// A survey ends with whoever answered by then.
 const SURVEY_MOST: Span = Span(1_200);
+/// A node that can't freeze at this moment (a hook is being stopped) is asked again so soon.
+const ASK_AGAIN: Span = Span(50);
 
 /// What the `position` hook answers.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -56,6 +58,9 @@ struct Survey {
     lead: OpId,
     waiting: BTreeSet<NodeName>,
     answers: BTreeMap<NodeName, Standpoint>,
+    /// What is asked, and who refused it and is asked again when.
+    ask: Ask,
+    again: BTreeMap<NodeName, At>,
     give_up: At,
 }
 
@@ -84,8 +89,9 @@ pub struct Peers {
 
 impl Peers {
     pub fn wake(&self) -> Option<At> {
+        let again = self.surveys.values().flat_map(|survey| survey.again.values().copied());
         let surveys = self.surveys.values().map(|survey| survey.give_up);
-        surveys.chain(self.next_ping).min()
+        surveys.chain(again).chain(self.next_ping).min()
     }
 
     pub fn order_of(&self, node: &NodeName) -> Option<u64> {
@@ -130,26 +136,74 @@ impl Node {
             self.freeze(now);
         }
         let survey = self.next_op();
+        let ask =
+            Ask::Position { freeze: wanted.freeze, epoch: wanted.epoch, run: wanted.run.clone() };
+        let me = self.me().clone();
         let mut waiting = BTreeSet::new();
-        for node in
-            wanted.nodes.iter().filter(|node| *node != self.me()).cloned().collect::<Vec<_>>()
-        {
-            let ask = Ask::Position {
-                freeze: wanted.freeze,
-                epoch: wanted.epoch,
-                run: wanted.run.clone(),
-            };
-            if let Some(id) = self.peer_call(&node, ask, POSITION_TIMEOUT, out) {
-                self.peers.calls.insert(id, Asked::Survey { survey, node: node.clone() });
-                waiting.insert(node);
+        for node in wanted.nodes.iter().filter(|node| **node != me) {
+            if self.ask_for_survey(survey, node, ask.clone(), out) {
+                waiting.insert(node.clone());
             }
         }
-        waiting.insert(self.me().clone());
+        waiting.insert(me);
         let give_up = now + SURVEY_MOST;
-        let entry = Survey { lead: wanted.id, waiting, answers: BTreeMap::new(), give_up };
+        let entry = Survey {
+            lead: wanted.id,
+            waiting,
+            answers: BTreeMap::new(),
+            ask,
+            again: BTreeMap::new(),
+            give_up,
+        };
         self.peers.surveys.insert(survey, entry);
         let facts = self.freeze_facts(wanted.freeze);
         self.run_side(Side::Survey { survey }, facts, out);
+    }
+
+    /// Whether it could be asked.
+    fn ask_for_survey(
+        &mut self,
+        survey: OpId,
+        node: &NodeName,
+        ask: Ask,
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(id) = self.peer_call(node, ask, POSITION_TIMEOUT, out) else { return false };
+        self.peers.calls.insert(id, Asked::Survey { survey, node: node.clone() });
+        true
+    }
+
+    /// A refusal of a final answer is not its last word; of another it is.
+    fn survey_refused(&mut self, now: At, survey: OpId, node: NodeName, out: &mut Outbox) {
+        if let Some(entry) = self.peers.surveys.get_mut(&survey)
+            && matches!(entry.ask, Ask::Position { freeze: true, .. })
+        {
+            entry.again.insert(node, now + ASK_AGAIN);
+            return;
+        }
+        self.survey_answered(now, survey, node, None, out);
+    }
+
+    fn tend_surveys(&mut self, now: At, out: &mut Outbox) {
+        let mut due = Vec::new();
+        for (survey, entry) in &mut self.peers.surveys {
+            entry.again.retain(|node, at| {
+                let wait = now < *at;
+                if !wait {
+                    due.push((*survey, node.clone(), entry.ask.clone()));
+                }
+                wait
+            });
+        }
+        for (survey, node, ask) in due {
+            if !self.ask_for_survey(survey, &node, ask, out) {
+                self.survey_answered(now, survey, node, None, out);
+            }
+        }
+        let late = self.peers.surveys.iter().filter(|(_, survey)| now >= survey.give_up);
+        for survey in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.survey_over(now, survey, out);
+        }
     }
 
     fn freeze_facts(&self, freeze: bool) -> super::facts::Facts {
@@ -311,10 +365,14 @@ impl Node {
             }
             Asked::Survey { survey, node } => {
                 let point = match result {
+                    Ok(Told::Refused { .. }) => {
+                        self.survey_refused(now, survey, node, out);
+                        return;
+                    }
                     Ok(Told::Position { order, priority, frozen, .. }) => {
                         Some(Standpoint { order, priority, frozen })
                     }
-                    Ok(Told::Refused { .. } | Told::Pong { .. }) | Err(_) => None,
+                    Ok(Told::Pong { .. }) | Err(_) => None,
                 };
                 self.survey_answered(now, survey, node, point, out);
             }
@@ -328,16 +386,7 @@ impl Node {
 
     /// Surveys that are over by time, and a leader's pings.
     pub(crate) fn tend_peers(&mut self, now: At, out: &mut Outbox) {
-        let late: Vec<OpId> = self
-            .peers
-            .surveys
-            .iter()
-            .filter(|(_, survey)| now >= survey.give_up)
-            .map(|(id, _)| *id)
-            .collect();
-        for survey in late {
-            self.survey_over(now, survey, out);
-        }
+        self.tend_surveys(now, out);
         if !matches!(self.leadership(), Leadership::Open { .. }) {
             self.peers.pings.clear();
             self.peers.next_ping = None;
