@@ -19,7 +19,8 @@ const ROWS: usize = 15;
 
 #[test]
 fn fifty_crashes_of_a_lone_primary_lose_no_acknowledged_row() {
-    let settings = "restart_max = 1000\nexpel_after = \"3s\"".to_owned();
+    // A window as short as a crash and its restart: no backoff between two kills.
+    let settings = "restart_max = 1000\nrestart_window = \"1s\"\nexpel_after = \"3s\"".to_owned();
     let mut cluster = Cluster::start(Options { settings, ..Options::default() });
     let writer = Writer::start(&cluster);
     let primary = cluster.wait_converged();

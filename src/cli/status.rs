@@ -41,13 +41,12 @@ async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
     for task in asked.map(tokio::spawn).collect::<Vec<_>>() {
         answers.push(task.await.unwrap_or(None));
     }
-    let held =
-        seen.locked && seen.leader.as_ref().is_some_and(|leader| leader.state == LockState::Held);
-    let exit = if held { Exit::Done } else { Exit::Failed };
+    let exit = if held(&seen) { Exit::Done } else { Exit::Failed };
     let name = client.config.local.cluster.as_ref().map(|name| name.as_str()).unwrap_or_default();
+    let acts = acts(&seen, &answers);
     if as_json {
         let nodes: Vec<Value> =
-            seen.members.iter().zip(&answers).map(|(m, told)| row(&seen, m, told)).collect();
+            seen.members.iter().zip(&answers).map(|(m, told)| row(&seen, m, told, acts)).collect();
         let value = json!({
             "v": 1, "cluster": name, "cluster_id": seen.cluster.as_ref().map(|c| &c.id),
             "leader": seen.leader, "locked": seen.locked, "term": seen.term, "sync": seen.sync,
@@ -55,7 +54,22 @@ async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
         });
         return Ok(output::json(&value, exit));
     }
-    Ok(output::answer(table(name, &seen, &answers), exit))
+    Ok(output::answer(table(name, &seen, &answers, acts), exit))
+}
+
+/// Somebody leads.
+fn held(seen: &Seen) -> bool {
+    seen.locked && seen.leader.as_ref().is_some_and(|leader| leader.state == LockState::Held)
+}
+
+/// The holder says itself that it is the primary: a dead one may hold the lock for 30 s.
+fn acts(seen: &Seen, answers: &[Option<Value>]) -> bool {
+    let mut told = seen.members.iter().zip(answers);
+    held(seen)
+        && told.any(|(member, told)| {
+            let leads = seen.leader.as_ref().is_some_and(|leader| leader.node == member.node);
+            leads && told.as_ref().is_some_and(|told| told["role"] == "primary")
+        })
 }
 
 /// A node's own `/status`.
@@ -70,7 +84,7 @@ async fn ask(address: String) -> Option<Value> {
     serde_json::from_slice(&answer.await.ok()??).ok()
 }
 
-fn row(seen: &Seen, member: &MemberValue, told: &Option<Value>) -> Value {
+fn row(seen: &Seen, member: &MemberValue, told: &Option<Value>, acts: bool) -> Value {
     let field = |name: &str| told.as_ref().map_or(Value::Null, |told| told[name].clone());
     json!({
         "node": member.node,
@@ -83,7 +97,7 @@ fn row(seen: &Seen, member: &MemberValue, told: &Option<Value>) -> Value {
         "peer": member.peer,
         "follows": field("follows"),
         "healthy": told.as_ref().map_or(Value::Null, |told| told["app"]["healthy"].clone()),
-        "reason": last_reason(told),
+        "reason": last_reason(told, acts),
     })
 }
 
@@ -98,14 +112,22 @@ fn eligible(seen: &Seen, member: &MemberValue) -> bool {
     seen.term.as_ref().is_some_and(listed)
 }
 
-fn last_reason(told: &Option<Value>) -> Value {
+/// Without a primary it is what the node waits for: why it does not take over.
+fn last_reason(told: &Option<Value>, acts: bool) -> Value {
     let Some(told) = told else { return json!("the node does not answer") };
+    if !acts {
+        return told["waits_for"]["text"].clone();
+    }
     let last = told["reasons"].as_array().and_then(|reasons| reasons.last());
     last.map_or(Value::Null, |reason| reason["text"].clone())
 }
 
-fn table(name: &str, seen: &Seen, answers: &[Option<Value>]) -> String {
+fn table(name: &str, seen: &Seen, answers: &[Option<Value>], acts: bool) -> String {
     let mut text = match (&seen.leader, seen.locked) {
+        (Some(leader), true) if !acts => format!(
+            "cluster {name}: {} holds the lock, epoch {}, and is no primary\n",
+            leader.node, leader.epoch
+        ),
         (Some(leader), true) => {
             format!("cluster {name}: {} leads, epoch {}\n", leader.node, leader.epoch)
         }
@@ -127,7 +149,7 @@ fn table(name: &str, seen: &Seen, answers: &[Option<Value>]) -> String {
     );
     let yes = |flag: bool| if flag { "yes" } else { "no" };
     for (member, told) in seen.members.iter().zip(answers) {
-        let row = row(seen, member, told);
+        let row = row(seen, member, told, acts);
         text += &format!(
             "{:<12} {:<10} {:<14} {:<6} {:<9} {:<22} {}\n",
             member.node.as_str(),

@@ -104,11 +104,22 @@ fn join(names: &BTreeSet<NodeName>) -> String {
 }
 
 impl Lead {
-    /// Tells what bars this node, once for each change of its code.
+    /// Tells what bars this node, once for each change of its code; and of whom a count misses.
     pub(super) fn barred(&mut self, bar: &Bar, now: At, out: &mut Vec<LeadOut>) {
-        if self.told != Some(bar.code()) {
-            self.decided(bar.reason(now), out);
+        let reason = bar.reason(now);
+        let same = match (bar, &self.told) {
+            (Bar::Short(_), told) => told.as_ref() == Some(&reason),
+            (_, told) => told.as_ref().is_some_and(|told| told.code == reason.code),
+        };
+        if !same {
+            self.decided(reason, out);
         }
+    }
+
+    /// Why the last attempt came to nothing: an answer to a count is known after it alone.
+    fn fell_short(&self) -> Option<Reason> {
+        const COUNTED: [&str; 3] = ["take.too_few", "take.ahead", "take.no_position"];
+        self.told.clone().filter(|told| COUNTED.contains(&told.code))
     }
 
     /// What this node waits for, and the one fact that would flip it.
@@ -118,6 +129,9 @@ impl Lead {
             return Reason::new("take.open", text).flip("its answer, or a read that shows it");
         }
         if let Some(prep) = &self.prep {
+            if let Some(reason) = self.fell_short() {
+                return reason;
+            }
             let text = match prep.survey {
                 Some(_) => "prepares to take the lock: asks positions",
                 None => "prepares to take the lock",
@@ -130,6 +144,9 @@ impl Lead {
             return Reason::new("lead", text).flip("no answer to a renewal until then");
         }
         if now < self.idle_until {
+            if let Some(reason) = self.fell_short() {
+                return reason;
+            }
             let text = format!("the last attempt failed; next in {}", now.until(self.idle_until));
             return Reason::new("take.pause", text).flip("that time");
         }

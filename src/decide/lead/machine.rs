@@ -72,7 +72,7 @@ pub struct Lead {
     /// A consistent read is wanted from then on.
     pub(super) read_at: Option<At>,
     /// The last decision told, so that it is told once.
-    pub(super) told: Option<&'static str>,
+    pub(super) told: Option<Reason>,
 }
 
 impl Lead {
@@ -301,7 +301,7 @@ impl Lead {
     }
 
     pub(super) fn decided(&mut self, reason: Reason, out: &mut Vec<LeadOut>) {
-        self.told = Some(reason.code);
+        self.told = Some(reason.clone());
         out.push(LeadOut::Decided(reason));
     }
 

@@ -106,14 +106,13 @@ impl Node {
         let me = self.me().clone();
         let priority = self.set.priority(&me);
         match asker {
-            Asker::Survey(survey) => {
-                let point = answer.ok().map(|last| Standpoint {
-                    order: last.order,
-                    priority,
-                    frozen: true,
-                });
-                self.survey_answered(now, survey, me, point, out);
-            }
+            Asker::Survey(survey) => match answer {
+                Ok(last) => {
+                    let point = Standpoint { order: last.order, priority, frozen: true };
+                    self.survey_answered(now, survey, me, Some(point), out);
+                }
+                Err(_) => self.survey_refused(now, survey, me, out),
+            },
             Asker::Peer(id) => {
                 let told = match answer {
                     Ok(last) => Told::Position {

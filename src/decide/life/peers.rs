@@ -22,6 +22,9 @@ const SURVEY_MOST: Span = Span(1_200);
 const FREEZE_TIMEOUT: Span = Span(2_500);
 /// The same for a survey whose answers are counted.
 const COUNT_MOST: Span = Span(2_700);
+/// A node that can't freeze at this moment (a hook is being stopped) is asked again so soon, until
+/// a survey for the rank would be over.
+const ASK_AGAIN: Span = Span(50);
 
 /// What the `position` hook answers.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -60,6 +63,10 @@ struct Survey {
     lead: OpId,
     waiting: BTreeSet<NodeName>,
     answers: BTreeMap<NodeName, Standpoint>,
+    ask: Ask,
+    /// Who declined, and when it is asked again.
+    again: BTreeMap<NodeName, At>,
+    started: At,
     give_up: At,
 }
 
@@ -88,8 +95,9 @@ pub struct Peers {
 
 impl Peers {
     pub fn wake(&self) -> Option<At> {
-        let surveys = self.surveys.values().map(|survey| survey.give_up);
-        surveys.chain(self.next_ping).min()
+        let ends = self.surveys.values().map(|survey| survey.give_up);
+        let again = self.surveys.values().flat_map(|survey| survey.again.values().copied());
+        ends.chain(again).chain(self.next_ping).min()
     }
 
     pub fn order_of(&self, node: &NodeName) -> Option<u64> {
@@ -130,34 +138,91 @@ impl Node {
 
     pub(crate) fn survey(&mut self, now: At, wanted: Wanted, out: &mut Outbox) {
         let survey = self.next_op();
-        let (timeout, most) = match wanted.freeze {
-            true => (FREEZE_TIMEOUT, COUNT_MOST),
-            false => (POSITION_TIMEOUT, SURVEY_MOST),
-        };
+        let most = if wanted.freeze { COUNT_MOST } else { SURVEY_MOST };
+        let (epoch, run) = (wanted.epoch, wanted.run);
+        let ask = Ask::Position { freeze: wanted.freeze, epoch, run: run.clone() };
+        let me = self.me().clone();
         let mut waiting = BTreeSet::new();
-        for node in
-            wanted.nodes.iter().filter(|node| *node != self.me()).cloned().collect::<Vec<_>>()
-        {
-            let ask = Ask::Position {
-                freeze: wanted.freeze,
-                epoch: wanted.epoch,
-                run: wanted.run.clone(),
-            };
-            if let Some(id) = self.peer_call(&node, ask, timeout, out) {
-                self.peers.calls.insert(id, Asked::Survey { survey, node: node.clone() });
-                waiting.insert(node);
+        for node in wanted.nodes.iter().filter(|node| **node != me) {
+            if self.ask_for_survey(survey, node, ask.clone(), out) {
+                waiting.insert(node.clone());
             }
         }
-        waiting.insert(self.me().clone());
-        let give_up = now + most;
-        let entry = Survey { lead: wanted.id, waiting, answers: BTreeMap::new(), give_up };
+        waiting.insert(me);
+        let entry = Survey {
+            lead: wanted.id,
+            waiting,
+            answers: BTreeMap::new(),
+            ask,
+            again: BTreeMap::new(),
+            started: now,
+            give_up: now + most,
+        };
         self.peers.surveys.insert(survey, entry);
         if wanted.freeze {
-            let term = (wanted.epoch, wanted.run);
-            self.frozen_wanted(now, term, Asker::Survey(survey), out);
+            self.frozen_wanted(now, (epoch, run), Asker::Survey(survey), out);
         } else {
             let facts = self.facts();
             self.run_side(Side::Survey { survey }, facts, out);
+        }
+    }
+
+    /// Whether it could be asked.
+    fn ask_for_survey(
+        &mut self,
+        survey: OpId,
+        node: &NodeName,
+        ask: Ask,
+        out: &mut Outbox,
+    ) -> bool {
+        let freeze = matches!(ask, Ask::Position { freeze: true, .. });
+        let timeout = if freeze { FREEZE_TIMEOUT } else { POSITION_TIMEOUT };
+        let Some(id) = self.peer_call(node, ask, timeout, out) else { return false };
+        self.peers.calls.insert(id, Asked::Survey { survey, node: node.clone() });
+        true
+    }
+
+    /// A refusal of a final answer, the own one too, is not its last word; of another it is.
+    pub(crate) fn survey_refused(
+        &mut self,
+        now: At,
+        survey: OpId,
+        node: NodeName,
+        out: &mut Outbox,
+    ) {
+        if let Some(entry) = self.peers.surveys.get_mut(&survey)
+            && matches!(entry.ask, Ask::Position { freeze: true, .. })
+            && now.since(entry.started) < SURVEY_MOST
+        {
+            entry.again.insert(node, now + ASK_AGAIN);
+            return;
+        }
+        self.survey_answered(now, survey, node, None, out);
+    }
+
+    fn tend_surveys(&mut self, now: At, out: &mut Outbox) {
+        let mut due = Vec::new();
+        for (survey, entry) in &mut self.peers.surveys {
+            entry.again.retain(|node, at| {
+                let wait = now < *at;
+                if !wait {
+                    due.push((*survey, node.clone(), entry.ask.clone()));
+                }
+                wait
+            });
+        }
+        for (survey, node, ask) in due {
+            if node == *self.me() {
+                if let Ask::Position { epoch, run, .. } = ask {
+                    self.frozen_wanted(now, (epoch, run), Asker::Survey(survey), out);
+                }
+            } else if !self.ask_for_survey(survey, &node, ask, out) {
+                self.survey_answered(now, survey, node, None, out);
+            }
+        }
+        let late = self.peers.surveys.iter().filter(|(_, survey)| now >= survey.give_up);
+        for survey in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.survey_over(now, survey, out);
         }
     }
 
@@ -294,10 +359,14 @@ impl Node {
             }
             Asked::Survey { survey, node } => {
                 let point = match result {
+                    Ok(Told::Refused { .. }) => {
+                        self.survey_refused(now, survey, node, out);
+                        return;
+                    }
                     Ok(Told::Position { order, priority, frozen, .. }) => {
                         Some(Standpoint { order, priority, frozen })
                     }
-                    Ok(Told::Refused { .. } | Told::Pong { .. }) | Err(_) => None,
+                    Ok(Told::Pong { .. }) | Err(_) => None,
                 };
                 self.survey_answered(now, survey, node, point, out);
             }
@@ -311,16 +380,7 @@ impl Node {
 
     /// Surveys that are over by time, and a leader's pings.
     pub(crate) fn tend_peers(&mut self, now: At, out: &mut Outbox) {
-        let late: Vec<OpId> = self
-            .peers
-            .surveys
-            .iter()
-            .filter(|(_, survey)| now >= survey.give_up)
-            .map(|(id, _)| *id)
-            .collect();
-        for survey in late {
-            self.survey_over(now, survey, out);
-        }
+        self.tend_surveys(now, out);
         if !matches!(self.leadership(), Leadership::Open { .. }) {
             self.peers.pings.clear();
             self.peers.next_ping = None;
