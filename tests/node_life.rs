@@ -1,6 +1,8 @@
 //! A node's whole life on a real Consul, with a toy for an application: creation, roles,
 //! switchover, hooks that fail, crashes, ends.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 mod common;
 #[path = "node_life/faults.rs"]
 mod faults;

@@ -9,7 +9,7 @@ use super::hook::{HookCall, HookEnd};
 use super::lead::Seen;
 use super::peer::{Ask, PeerCall, PeerError, Told};
 use super::reason::Reason;
-use super::records::RequestValue;
+use super::records::{Follows, RequestValue};
 use super::time::At;
 use super::types::{ClusterId, Epoch, NodeName, OpId, RunId};
 
@@ -136,6 +136,8 @@ pub enum Effect {
     },
     Disarm,
     PersistFloor(Epoch),
+    /// Not answered: a candidate again after a restart, no more.
+    PersistFollows(Follows),
     PersistClusterId(ClusterId),
     WriteMarker,
     RemoveMarker,

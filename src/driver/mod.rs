@@ -241,6 +241,9 @@ impl Driver {
             Effect::PersistFloor(epoch) => {
                 self.on_volume(move |volume| volume.write_floor(epoch), Input::FloorDurable(epoch))
             }
+            Effect::PersistFollows(follows) => {
+                self.on_volume(move |volume| volume.write_follows(&follows), Input::Tick);
+            }
             Effect::PersistClusterId(id) => {
                 let written = id.clone();
                 self.on_volume(

@@ -282,6 +282,7 @@ fn boot(config: &Config, volume: &Volume, identity: Identity) -> Result<Boot, St
         cluster: volume.cluster.clone(),
         data: volume.data,
         marker: volume.marker,
+        follows: volume.follows.clone(),
         fresh_id: ClusterId::new(&nonce::hex::<8>().map_err(other)?),
         fresh_secret: serde_json::to_vec(&key).map_err(other)?,
     })

@@ -1,10 +1,11 @@
 //! The one mount: the application's data in `app`, ours in `.lictor`.
 //!
 //! Ours: cluster id, disk id, epoch floor, the lock against a second process, the marker of a
-//! bootstrap under way, and the directories hooks work in. Everything here is durable when its
+//! bootstrap under way, whom the data last followed, and the directories hooks work in. Everything here is durable when its
 //! function returns: written beside, synced, renamed, and the directory synced.
 
 use crate::config::Config;
+use crate::decide::records::{Follows, decode, encode};
 use crate::decide::types::{ClusterId, DiskId, Epoch};
 use crate::http::nonce;
 use crate::process::user;
@@ -52,6 +53,8 @@ pub struct Volume {
     pub cluster: Option<ClusterId>,
     pub data: bool,
     pub marker: bool,
+    /// The term whose primary this data last followed.
+    pub follows: Option<Follows>,
     _lock: Flock<File>,
 }
 
@@ -96,7 +99,10 @@ impl Volume {
         let disk = disk_id(&own)?;
         let data = !is_empty(&app)?;
         let marker = own.join("bootstrapping").exists();
-        Ok(Volume { app, own, disk, floor, cluster, data, marker, _lock: lock })
+        // Unreadable is as good as absent: the node is no candidate until it follows again.
+        let follows = read_line(&own.join("follows"))?.and_then(|text| decode(text.as_bytes()));
+        let follows = follows.filter(|_| data && !marker);
+        Ok(Volume { app, own, disk, floor, cluster, data, marker, follows, _lock: lock })
     }
 
     pub fn write_floor(&self, epoch: Epoch) -> Result<(), VolumeError> {
@@ -107,9 +113,15 @@ impl Volume {
         write_durably(&self.own, "cluster", id.as_str())
     }
 
-    /// Also forgets the cluster's id: beside a marker an id says that the hook has succeeded.
+    pub fn write_follows(&self, follows: &Follows) -> Result<(), VolumeError> {
+        write_durably(&self.own, "follows", &String::from_utf8_lossy(&encode(follows)))
+    }
+
+    /// Also forgets the cluster's id: beside a marker an id says that the hook has succeeded; and
+    /// what the data followed, for it will be other data.
     pub fn write_marker(&self) -> Result<(), VolumeError> {
         write_durably(&self.own, "bootstrapping", "1")?;
+        remove(&self.own.join("follows"))?;
         remove(&self.own.join("cluster"))?;
         sync_dir(&self.own)
     }

@@ -2,8 +2,8 @@
 //! directory of its own.
 //!
 //! One at a time in a test process: the times measured here mean nothing when several databases
-//! fight for two cores. What was started ends, and its directory goes, when it is dropped; after a
-//! failure the logs are kept below `target/tmp` and their ends printed.
+//! fight for two cores. What was started ends, and its directory goes, when it is dropped; the
+//! logs are kept below `target/tmp`, and after a failure their ends printed.
 
 use super::consul::{self, Consul};
 use super::node::{APP_SECRET, Node, ROOT_SECRET, lictor};
@@ -234,15 +234,17 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        let test = std::thread::current().name().unwrap_or("test").replace("::", "-");
+        let keep = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-logs"));
+        let _ = fs::create_dir_all(&keep);
+        for node in &self.nodes {
+            let _ = fs::copy(&node.log, keep.join(format!("{}.log", node.name)));
+        }
         if std::thread::panicking() {
             let status = lictor().args(["status", "-c"]).arg(&self.nodes[0].config).output();
             let text = status.map(|output| [output.stdout, output.stderr].concat());
             eprintln!("--- status\n{}", String::from_utf8_lossy(&text.unwrap_or_default()));
-            let test = std::thread::current().name().unwrap_or("test").replace("::", "-");
-            let keep = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-logs"));
-            let _ = fs::create_dir_all(&keep);
             for node in &self.nodes {
-                let _ = fs::copy(&node.log, keep.join(format!("{}.log", node.name)));
                 eprintln!("--- the end of {}'s log\n{}", node.name, node.tail(TAIL_LINES));
             }
             eprintln!("--- whole logs: {}", keep.display());

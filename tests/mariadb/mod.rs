@@ -1,7 +1,12 @@
 //! A replica group of real MariaDB servers whose hooks are run by hand, as lictor would.
 
+// Each test crate uses a part of it.
+#![allow(dead_code)]
+
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
@@ -19,7 +24,7 @@ use tempfile::TempDir;
 pub const SECRET: &str = r#"re'pl\se"cr#t-5417"#;
 pub const APP_SECRET: &str = "app-secret-9921";
 /// Generous: the machine may be busy.
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Ended {
     pub code: i32,
@@ -119,10 +124,19 @@ impl Group {
         Group { nodes, times: Arc::default(), _dir: dir }
     }
 
+    /// Runs a hook. Where `facts` do not say else, everybody is a member and all others count.
     pub fn hook(&self, i: usize, hook: &str, facts: &[(&str, &str)]) -> Ended {
         let node = &self.nodes[i];
+        let names: Vec<&str> = self.nodes.iter().map(|it| it.name.as_str()).collect();
+        let others: Vec<&str> = names.iter().copied().filter(|it| *it != node.name).collect();
+        let (names, others) = (names.join(","), others.join(","));
+        let mut all = vec![("LICTOR_MEMBERS", names.as_str())];
+        if hook == "sync" {
+            all.push(("LICTOR_SYNC_MEMBERS", &others));
+        }
+        all.extend(facts);
         let from = Instant::now();
-        let ended = node.run(hook, facts);
+        let ended = node.run(hook, &all);
         let key = match facts.iter().find(|(name, _)| *name == "LICTOR_BOOTSTRAP") {
             Some((_, kind)) => format!("{hook} {kind}"),
             None => hook.to_owned(),
@@ -276,7 +290,27 @@ impl Node {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
+    /// Stops the server's process where it is.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let server = self.server.as_ref().expect("it runs");
+        let pid = i32::try_from(server.id()).expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("our child takes signals");
+    }
+
     pub fn connect(&self) -> mysql::Result<Conn> {
+        self.connect_for(Duration::from_secs(5))
+    }
+
+    /// For statements that take up to `limit`.
+    pub fn connect_for(&self, limit: Duration) -> mysql::Result<Conn> {
         Conn::new(
             OptsBuilder::new()
                 .ip_or_hostname(Some("127.0.0.1"))
@@ -285,7 +319,7 @@ impl Node {
                 .user(Some("app"))
                 .pass(Some(APP_SECRET))
                 .db_name(Some("app"))
-                .read_timeout(Some(Duration::from_secs(5)))
+                .read_timeout(Some(limit))
                 .tcp_connect_timeout(Some(Duration::from_secs(5))),
         )
     }
@@ -305,6 +339,13 @@ impl Node {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// A number of the server's status.
+    pub fn status(&self, name: &str) -> u64 {
+        let line = self.admin(&format!("show global status like '{name}'"));
+        let value = line.split('\t').next_back().expect("a split has a part");
+        value.parse().expect("the value is a number")
     }
 
     pub fn insert(&self, id: u64) -> mysql::Result<()> {

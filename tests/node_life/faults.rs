@@ -1,6 +1,8 @@
 //! Hooks that fail, hang or leave something behind; applications that die again and again; a
 //! creation that is cut short.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 use super::{members, text};
 use crate::common::consul::Consul;
 use crate::common::toy::{LIMIT, Toy, lives, primary, settle, three, tree};

@@ -22,7 +22,7 @@ readonly SEMI_SYNC_TIMEOUT_MS=315360000000
 say() { printf '%s\n' "$*"; }
 die() { local code=$1; shift; printf '%s\n' "$*" >&2; exit "$code"; }
 
-# ---- facts on disk: $STATE/mariadb.state, lines of key=value, replaced whole and fsynced----
+# ---- facts on disk: $STATE/mariadb.state, lines of key=value, replaced whole and fsynced ----
 # epoch   highest epoch this node promoted or replicated under; older ones are refused
 # role    primary | replica: what it last was
 # acks    LICTOR_SYNC_ACKS last in force while primary
@@ -55,7 +55,7 @@ state_save() {
 state_load
 state_text STATE_WAS
 
-# ---- the local server----
+# ---- the local server ----
 # A socket's path may have 107 bytes. A state directory too deep for that gets a private one in
 # /tmp.
 SOCKET=$STATE/mysqld.sock
@@ -183,14 +183,14 @@ option_file() {
         "$2" "$3" "${password//\"/\\\"}"
 }
 
-# ---- after a restart: what the relay log still holds----
+# ---- after a restart: what the relay log still holds ----
 # A replica acknowledges what is in its relay log. In GTID mode starting either thread while both
 # are stopped throws that file away, so after a restart it is applied by file position first: else
-# this node would know less than it has acknowledged. After a kill the position may be one
-# transaction old, after a power cut more: those that are applied already are refused by number
-# (1950, strict mode) and skipped.
+# this node would know less than it has acknowledged. The position may be many
+# transactions old: those that are applied already are refused by number (1950, strict mode) and
+# skipped.
 drain_relay() {
-    local budget_ms=$1 from now skipped=0 state file
+    local budget_ms=$1 from now skipped=0 state file step
     [[ -n $R_HOST && $R_SQL == No && $R_IO == No && -n $R_RELAY_FILE ]] || return 0
     quote file "$R_RELAY_FILE"
     sql_or_die "change master to master_use_gtid=no, relay_log_file=$file, relay_log_pos=$R_RELAY_POS;
@@ -201,9 +201,15 @@ drain_relay() {
         [[ $R_SQL_STATE == 'Slave has read all relay log'* ]] && break
         ms now
         (( now - from < budget_ms )) || break
-        if [[ $R_SQL == No ]]; then
+        # No error yet: the thread is between stopping and saying why.
+        if [[ $R_SQL == No && $R_SQL_ERRNO != 0 ]]; then
             (( R_SQL_ERRNO == 1950 && skipped < 10000 )) || break
-            sql_or_die 'set global sql_slave_skip_counter=1; start slave sql_thread'
+            # Half the way to what is applied: numbers may have gaps, so all of it could be too far.
+            step=1
+            [[ $R_SQL_ERROR =~ GTID\ [0-9]+-[0-9]+-([0-9]+)\ .*GTID\ [0-9]+-[0-9]+-([0-9]+) ]] \
+                && step=$(((BASH_REMATCH[2] - BASH_REMATCH[1]) / 2))
+            (( step > 0 )) || step=1
+            sql_or_die "set global sql_slave_skip_counter=$step; start slave sql_thread"
             skipped=$((skipped + 1))
         else
             sleep 0.01
@@ -220,12 +226,14 @@ drain_relay() {
     status
 }
 
-# ---- who may acknowledge ---------------------------------------------------------------------------------
-# Semi-sync takes an acknowledgement from any replica that offers one; only members of the sync set count. So a
-# replica acknowledges under an account of its own, `lictor_NODE`, which the primary can lock and cut off
-# whatever has become of that node. Under the shared account `replication` no replica acknowledges.
-# Existence and locks are each server's own affair and never in the binary log: a statement there would wait
-# for the very acknowledgement that the hook is about to do without, and would outlive a demotion.
+# ---- who may acknowledge ----
+# Semi-sync takes an acknowledgement from any replica that offers one; only members of the sync set
+# count. So a replica acknowledges under an account of its own, `lictor_NODE`, which the primary can
+# lock and cut off whatever has become of that node. Under the shared account `replication` no
+# replica acknowledges.
+# Existence and locks are each server's own affair and never in the binary log: a statement there
+# would wait for the very acknowledgement that the hook is about to do without, and could be the one
+# transaction that a demoted node has alone.
 
 # own_accounts: ACCOUNTS[name@host, quoted]="locked how-it-identifies", SHARED=how `replication` does.
 declare -A ACCOUNTS
@@ -270,7 +278,7 @@ unlock_accounts() {
     [[ -z $text ]] || sql "set sql_log_bin=0; ${text%;}"
 }
 
-# ---- the configuration----
+# ---- the configuration ----
 # A server ignores events that carry its own id: it takes them for ones it has. A node whose data
 # went back (a clone, a tail that was cut) needs what it once wrote itself, so it goes on under
 # another id.
@@ -336,6 +344,9 @@ slave-max-statement-time = 0
 # The sync hook turns the master's side on; the timeout has no way back to asynchronous.
 rpl-semi-sync-master-enabled = 0
 rpl-semi-sync-slave-enabled = 1
+# A replica that stops receiving says so to its primary, for this many seconds if that is frozen: a
+# take-over waits for it.
+rpl-semi-sync-slave-kill-conn-timeout = 1
 rpl-semi-sync-master-wait-point = AFTER_SYNC
 rpl-semi-sync-master-wait-no-slave = 1
 rpl-semi-sync-master-timeout = $SEMI_SYNC_TIMEOUT_MS

@@ -10,7 +10,7 @@ use super::super::records::{LockState, TermValue, encode};
 use super::super::time::{At, Span};
 use super::super::types::{Epoch, Index, OpId, SessionId};
 use super::list::List;
-use super::machine::{Lead, Pending};
+use super::machine::{Lead, Pending, Read};
 use super::mutant::{self, Mutant};
 use super::proof::{Proofs, Source};
 use super::renew::{Renewal, index_of};
@@ -38,6 +38,13 @@ pub(super) struct Taking {
     ending: bool,
     /// What each key holds if it is applied.
     values: Vec<(Key, Vec<u8>)>,
+}
+
+impl Taking {
+    #[cfg(test)]
+    pub(super) fn values(&mut self) -> impl Iterator<Item = &mut Vec<u8>> {
+        self.values.iter_mut().map(|(_, value)| value)
+    }
 }
 
 impl Lead {
@@ -111,6 +118,9 @@ impl Lead {
                 index => Verb::CheckIndex(leader.clone(), index),
             });
         }
+        if !self.view.cluster && !mutant::on(Mutant::M38) {
+            verbs.push(Verb::CheckNotExists(self.keys.cluster()));
+        }
         if let Some(old) = self.view.leader.as_ref().and_then(|slot| slot.session.clone()) {
             verbs.push(Verb::Unlock(leader.clone(), old, value.clone()));
         }
@@ -147,8 +157,7 @@ impl Lead {
             return None;
         }
         let own = SyncSet { members: BTreeSet::new(), acks: own_acks(self.config.sync) };
-        let keeps = case == (Case::Again { open: true }) && !mutant::on(Mutant::M37)
-            || mutant::on(Mutant::M30);
+        let keeps = case == (Case::Again { open: true }) || mutant::on(Mutant::M30);
         match self.view.sync_in_force() {
             Some(value) if keeps => {
                 Some(SyncSet { members: value.members.clone(), acks: value.acks })
@@ -217,7 +226,7 @@ impl Lead {
     }
 
     /// After something was seen: was it applied, can it be no more, or is it open still?
-    pub(super) fn settle_taking(&mut self, now: At, read: Option<OpId>, out: &mut Vec<LeadOut>) {
+    pub(super) fn settle_taking(&mut self, now: At, read: Option<Read>, out: &mut Vec<LeadOut>) {
         let Some(taking) = &self.taking else { return };
         let ours = self.view.term_value().is_some_and(|term| {
             (term.epoch, &term.node, &term.run) == (taking.epoch, &self.me.node, &self.me.run)
@@ -226,25 +235,25 @@ impl Lead {
             self.open_term(now, out);
             return;
         }
-        let dead = self.was_gone(&taking.session, read);
-        let (leader, moved) = (self.view.leader_index(), self.term_moved());
-        let Some(taking) = &mut self.taking else { return };
-        let settled = if moved {
-            Settled::Moved
-        } else {
-            taking.write.look(now, leader, read.is_some(), dead)
-        };
-        if settled == Settled::Moved && !moved && read.is_none() {
-            // The lock alone was seen to move, perhaps by this very transaction: the term tells, and a watch may be behind.
-            self.want_read(now);
+        if self.term_moved() {
+            self.not_taken(now, out);
             return;
         }
-        match settled {
-            Settled::Open => {
-                if taking.write.waits_for_read() || taking.ending {
-                    self.want_read(now + super::write::RETRY);
-                }
+        let Some(read) = read else {
+            // The lock alone may have moved by this very transaction, with the other watch behind: one snapshot of
+            // both keys tells.
+            if self.view.leader_index() != taking.write.index {
+                self.want_read(now);
             }
+            return;
+        };
+        let dead = self.was_gone(&taking.session, Some(read.op));
+        let Some(taking) = &mut self.taking else { return };
+        match taking.write.look(now, read.leader, true, dead) {
+            Settled::Open if taking.write.waits_for_read() || taking.ending => {
+                self.want_read(now + super::write::RETRY);
+            }
+            Settled::Open => {}
             Settled::Moved | Settled::Void => self.not_taken(now, out),
         }
     }

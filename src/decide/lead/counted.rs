@@ -139,9 +139,9 @@ mod tests {
                             .filter(|i| answering & 1 << i != 0)
                             .map(|i| (names[i], u64::from(holders >> i & 1), true))
                             .collect();
-                        for i in 0..size {
+                        for (i, name) in names.iter().enumerate().take(size) {
                             let has = holders & 1 << i != 0;
-                            let may = verdict(&set, names[i], &given).is_ok();
+                            let may = verdict(&set, name, &given).is_ok();
                             assert!(!may || has, "{size} {acks} {holders:b} {answering:b} {i}");
                         }
                     }

@@ -31,7 +31,7 @@ pub(super) struct List {
 pub(super) struct ClusterWrite {
     id: ClusterId,
     secret: Vec<u8>,
-    secret_index: Index,
+    pub(super) secret_index: Index,
     pub(super) op: Option<OpId>,
     pub(super) next: At,
     /// The outcome of a write is unknown: look first.

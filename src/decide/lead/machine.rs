@@ -10,6 +10,7 @@ use super::super::records::{LeaderValue, SyncValue, TermValue};
 use super::super::time::{At, Span};
 use super::super::types::{Epoch, Identity, Index, OpId, SessionId};
 use super::acquire::Taking;
+use super::mutant::{self, Mutant};
 use super::session::Session;
 use super::take::{Judged, Prep, Step};
 use super::term::Term;
@@ -34,6 +35,13 @@ pub(super) enum Pending {
     List,
     Sync,
     Cluster,
+}
+
+/// A consistent read that just came back: its number, and the index of `leader` in that very snapshot.
+#[derive(Clone, Copy)]
+pub(super) struct Read {
+    pub(super) op: OpId,
+    pub(super) leader: Index,
 }
 
 /// The leadership of one node of one cluster.
@@ -109,7 +117,7 @@ impl Lead {
             }
             LeadIn::State { term, sync, cluster, seen } => {
                 let calm = self.calm_span();
-                self.view.cluster = cluster;
+                self.view.cluster |= cluster;
                 self.view.see_sync(sync.as_ref(), How::Watch(seen));
                 self.view.see_term(now, term.as_ref(), How::Watch(seen), calm);
                 self.settle(now, None, out);
@@ -198,10 +206,16 @@ impl Lead {
         let calm = self.calm_span();
         let find = |key| entries.iter().find(|entry: &&Entry| entry.key == key);
         let (leader, term, sync) = (self.keys.leader(), self.keys.term(), self.keys.sync());
-        self.view.see_sync(find(sync), How::Fresh(known.sync));
+        if !mutant::on(Mutant::M29) {
+            self.view.see_sync(find(sync), How::Fresh(known.sync));
+        }
+        self.view.cluster |= find(self.keys.cluster()).is_some();
         self.view.see_term(now, find(term), How::Fresh(known.term), calm);
-        self.view.see_leader(now, find(leader), How::Fresh(known.leader), calm);
-        self.settle(now, Some(op), out);
+        if !mutant::on(Mutant::M02) {
+            self.view.see_leader(now, find(leader), How::Fresh(known.leader), calm);
+        }
+        let leader = find(self.keys.leader()).map_or(Index(0), |entry| entry.modify);
+        self.settle(now, Some(Read { op, leader }), out);
         let judged = self.judged();
         let ready = self.prep.as_ref().is_some_and(|prep| prep.read == Some(op));
         if ready && self.prep.as_ref().is_some_and(|prep| prep.judged == judged) {
@@ -215,7 +229,7 @@ impl Lead {
     }
 
     /// After something was seen; `read` if by a consistent read.
-    fn settle(&mut self, now: At, read: Option<OpId>, out: &mut Vec<LeadOut>) {
+    fn settle(&mut self, now: At, read: Option<Read>, out: &mut Vec<LeadOut>) {
         self.settle_taking(now, read, out);
         self.settle_release(now, read.is_some());
         self.settle_list(now, read.is_some());
@@ -340,7 +354,7 @@ impl Lead {
         times.into_iter().filter(|at| *at > now).min()
     }
 
-    /// The session of the term that is held, open or closed.
+    /// The session that holds the lock for the own term: other writes are bound to it.
     pub fn session(&self) -> Option<SessionId> {
         self.term.as_ref().map(|term| term.session.clone())
     }

@@ -28,7 +28,8 @@ mod view;
 mod write;
 
 #[cfg(test)]
-mod canon;
+#[allow(dead_code, reason = "tests/lease_model alone uses it")]
+pub(crate) mod canon;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
@@ -39,7 +40,7 @@ pub use sync::SyncSet;
 
 use super::call::{Answer, Call, Entry, StoreError};
 use super::reason::Reason;
-use super::records::Follows;
+use super::records::{Follows, SyncValue};
 use super::time::{At, Span};
 use super::types::{ClusterId, Epoch, Member, NodeName, OpId, RunId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,10 @@ pub struct Standing {
     pub follows: Option<Follows>,
     /// Enough members report, and none of them has data (`bootstrap_expect`).
     pub may_bootstrap: bool,
+    /// The sync set under which the application's last start may have cut the end of its data (MariaDB's
+    /// `init-rpl-role=SLAVE`). Until the node follows or leads again, that set is counted too: what its other members
+    /// acknowledged may be missing here even if `state/sync` names this node alone by now.
+    pub cut_under: Option<SyncValue>,
     /// Something bars this node from taking: `no_failover`, a hold-down, an application that is down, leaving.
     pub barred: Option<Reason>,
 }

@@ -56,8 +56,10 @@ pub enum Mutant {
     M32 = 32,
     /// Every change of the sync set is hooked first and written then, whatever the number of acknowledgements.
     M36 = 36,
-    /// Taking again while the term is open resets the sync set to the node itself.
+    /// A start that cut the application's tail is not counted by the set it was cut under.
     M37 = 37,
+    /// That the cluster is not made yet is judged but not checked.
+    M38 = 38,
 }
 
 /// Whether this fault is switched on.
@@ -70,19 +72,21 @@ pub const fn on(_: Mutant) -> bool {
 #[cfg(feature = "mutants")]
 mod switch {
     use super::Mutant;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::cell::Cell;
 
-    static ACTIVE: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static ACTIVE: Cell<u32> = const { Cell::new(0) };
+    }
 
     /// Whether this fault is switched on.
     #[inline]
     pub fn on(mutant: Mutant) -> bool {
-        ACTIVE.load(Ordering::Relaxed) == mutant as u32
+        ACTIVE.get() == mutant as u32
     }
 
-    /// Switches one fault on for the whole process, or all off.
+    /// Switches one fault on for this thread, or all off.
     pub fn set(mutant: Option<Mutant>) {
-        ACTIVE.store(mutant.map_or(0, |m| m as u32), Ordering::Relaxed);
+        ACTIVE.set(mutant.map_or(0, |m| m as u32));
     }
 }
 

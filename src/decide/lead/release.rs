@@ -21,6 +21,13 @@ pub(super) struct Release {
     value: Vec<u8>,
 }
 
+impl Release {
+    #[cfg(test)]
+    pub(super) fn value(&mut self) -> &mut Vec<u8> {
+        &mut self.value
+    }
+}
+
 impl Lead {
     pub(super) fn release_asked(&mut self, to: Option<NodeName>) {
         let early = mutant::on(Mutant::M04);
@@ -108,7 +115,7 @@ impl Lead {
                 {
                     term.release = None;
                     term.open = now < term.proofs.deadline();
-                    term.renewal.next = None;
+                    term.renewal.next = Some(now + super::super::time::Span(1));
                 }
             }
         }

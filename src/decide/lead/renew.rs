@@ -28,6 +28,13 @@ pub(super) struct Attempt {
     value: Vec<u8>,
 }
 
+impl Attempt {
+    #[cfg(test)]
+    pub(super) fn value(&mut self) -> &mut Vec<u8> {
+        &mut self.value
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Renewal {
     /// Of the last attempt.

@@ -25,6 +25,13 @@ pub(super) struct Session {
     pub(super) gone: Option<OpId>,
 }
 
+impl Session {
+    #[cfg(test)]
+    pub(super) fn is_doomed(&self) -> bool {
+        self.doomed
+    }
+}
+
 impl Lead {
     pub(super) fn create_session(&mut self, out: &mut Vec<LeadOut>) -> OpId {
         let name = format!("lictor {}", self.me.node);

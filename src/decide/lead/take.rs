@@ -320,7 +320,11 @@ impl Lead {
             return None;
         }
         if let Some(sync) = self.view.sync_in_force() {
-            return Some((counted::asked(sync, &term.node, &self.me.node), true));
+            let mut nodes = counted::asked(sync, &term.node, &self.me.node);
+            if let Some(cut) = self.cut_under() {
+                nodes.extend(counted::asked(cut, &term.node, &self.me.node));
+            }
+            return Some((nodes, true));
         }
         let to = self.view.leader_value().and_then(|value| value.to.as_ref());
         let mut nodes: BTreeSet<NodeName> =
@@ -371,7 +375,15 @@ impl Lead {
         term: &TermValue,
         answers: &BTreeMap<NodeName, Standpoint>,
     ) -> Result<(), Short> {
+        if let Some(cut) = self.cut_under() {
+            counted::suffices(cut, &self.me.node, &self.me.node, answers)?;
+        }
         counted::suffices(sync, &term.node, &self.me.node, answers)
+    }
+
+    fn cut_under(&self) -> Option<&SyncValue> {
+        let cut = self.standing.as_ref()?.cut_under.as_ref();
+        cut.filter(|_| !mutant::on(Mutant::M37))
     }
 
     fn drive_prep(&mut self, now: At, out: &mut Vec<LeadOut>) {
@@ -407,6 +419,7 @@ impl Lead {
             Verb::GetTree(self.keys.leader()),
             Verb::GetTree(self.keys.term()),
             Verb::GetTree(self.keys.sync()),
+            Verb::GetTree(self.keys.cluster()),
         ])
     }
 

@@ -30,13 +30,15 @@ fn identity(name: &str, run: &str) -> Identity {
     Identity { node: name.into(), run: run.into(), disk: DiskId::new(name) }
 }
 
+type Failing = (fn(&Call) -> bool, StoreError);
+
 /// One node, its machine and what it said that no store answers.
 struct Node {
     lead: Lead,
     now: At,
     said: Vec<LeadOut>,
     /// Answers for the next calls that match; others go to the store.
-    fail: Option<(fn(&Call) -> bool, StoreError)>,
+    fail: Option<Failing>,
 }
 
 impl Node {
@@ -82,7 +84,8 @@ impl Node {
     }
 
     fn standing(&mut self, store: &mut Fake, disk: Disk, follows: Option<Follows>) {
-        let standing = Standing { disk, follows, may_bootstrap: true, barred: None };
+        let standing =
+            Standing { disk, follows, may_bootstrap: true, cut_under: None, barred: None };
         self.give(store, LeadIn::Standing(standing));
     }
 
@@ -366,4 +369,34 @@ fn members_and_runs_are_told_apart() {
     twin.standing(&mut store, Disk::Data, None);
     twin.look(&mut store);
     assert_eq!(twin.lead.explain(twin.now).code, "take.wait", "not its term: it waits");
+}
+
+#[test]
+fn a_watch_of_the_lock_that_runs_ahead_of_the_answer_is_no_loss() {
+    let (mut store, mut a, mut b) = cluster(config());
+    a.at(&mut store, 11_000);
+    b.now = At(11_000);
+    b.look(&mut store);
+    b.now = At(14_090);
+    let mut out = Vec::new();
+    let mut held = None;
+    b.lead.step(b.now, LeadIn::Tick, &mut out);
+    // Every call is answered, but the take-over's answer is kept back.
+    while let Some(effect) = out.pop() {
+        let LeadOut::Call { op, call, .. } = effect else { continue };
+        let result = store.apply(&call);
+        let takes = matches!(&call, Call::Txn(v) if v.iter().any(|x| matches!(x, Verb::Lock(..))));
+        if takes {
+            held = Some((op, result));
+            continue;
+        }
+        b.lead.step(b.now, LeadIn::Reply { op, result }, &mut out);
+    }
+    let (op, result) = held.expect("it takes");
+    // A read sent before it was applied comes back after the watch of the lock.
+    let entry = store.get(&keys().leader());
+    b.lead.step(b.now, LeadIn::Leader { entry, seen: Seen::Read }, &mut out);
+    assert_eq!(b.lead.leadership(), Leadership::Taking, "one key alone proves nothing");
+    b.lead.step(b.now, LeadIn::Reply { op, result }, &mut out);
+    assert_eq!(b.deadline(), Some(At(17_090)));
 }

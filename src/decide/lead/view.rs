@@ -99,7 +99,7 @@ pub(super) struct View {
     pub(super) leader: Option<Slot<LeaderValue>>,
     pub(super) term: Option<Slot<TermValue>>,
     pub(super) sync: Slot<SyncValue>,
-    /// Whether `state/cluster` exists.
+    /// Whether `state/cluster` was ever seen. It is written once; nobody acts on its absence afterwards.
     pub(super) cluster: bool,
     /// First receipt of the current (leader, term) indexes.
     pub(super) since: At,
@@ -241,11 +241,6 @@ impl View {
                 && line.from <= follows.epoch
                 && follows.epoch <= line.to
         })
-    }
-
-    #[cfg(test)]
-    pub(super) fn times(&mut self) -> impl Iterator<Item = &mut At> {
-        [&mut self.since].into_iter().chain(&mut self.calm_until).chain(&mut self.empty_since)
     }
 
     #[cfg(test)]

@@ -91,8 +91,8 @@ impl Write {
     }
 
     #[cfg(test)]
-    pub(super) fn times(&mut self) -> impl Iterator<Item = &mut At> {
-        self.again.iter_mut().filter(|at| **at != FOREVER)
+    pub(super) fn parts(&mut self) -> (Option<&mut OpId>, Option<&mut At>) {
+        (self.in_flight.as_mut(), self.again.as_mut().filter(|at| **at != FOREVER))
     }
 }
 

@@ -106,7 +106,7 @@ impl Node {
         self.disk.data = false;
         self.disk.cluster = None;
         self.disk.marker = false;
-        self.follow = Default::default();
+        self.follow.forget();
         if self.state == State::Wiping {
             self.decided(Reason::new("disk.wiped", "the application's directory is empty"), out);
             self.to(now, State::Joining);

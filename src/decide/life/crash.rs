@@ -153,7 +153,10 @@ impl Node {
         self.app = None;
         self.health.reset();
         self.disarm(out);
-        self.follow.reset();
+        match after {
+            After::Rewind => self.follow.forget(),
+            After::Start { .. } | After::Exit { .. } | After::Fail => self.follow.reset(),
+        }
         if matches!(self.leadership(), Leadership::Closed { .. }) {
             self.give_back(now, out);
         }
@@ -181,6 +184,10 @@ impl Node {
 
     /// Every start goes through `pre-start`, so that it refuses writes.
     pub(crate) fn prepare(&mut self, now: At, out: &mut Outbox) -> bool {
+        let led = self.term_seen().is_some_and(|term| term.node == *self.me());
+        if let Some(sync) = self.sync_seen().filter(|sync| led && sync.acks > 0) {
+            self.cut_under = Some(sync.clone());
+        }
         let facts = self.facts();
         let hook = self.run_hook(Hook::PreStart, facts, None, out);
         self.to(now, State::Preparing { hook: Some(hook) });

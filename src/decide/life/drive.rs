@@ -57,8 +57,8 @@ impl Node {
         }
     }
 
-    /// A leader whose application is down or starting: after one lease others may do better. And a term that
-    /// is over goes back at once where nothing of this node can write.
+    /// A leader whose application is down or starting: after one lease others may do better. And a
+    /// term that is over goes back at once where nothing of this node can write.
     fn give_back_if_idle(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
         let starting = matches!(
             self.state,

@@ -3,7 +3,7 @@
 use super::facts::with;
 use super::{After, Node, Side};
 use crate::decide::hook::HookEnd;
-use crate::decide::io::Outbox;
+use crate::decide::io::{Effect, Outbox};
 use crate::decide::reason::Reason;
 use crate::decide::records::Follows;
 use crate::decide::time::{At, Span};
@@ -40,8 +40,12 @@ impl Part {
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Follow {
-    /// What `replicate` succeeded for.
+    /// What `replicate` last succeeded for with the data that is there: it makes a candidate, also
+    /// when the primary is dead and nobody can be followed. Nothing but another primary's term or
+    /// another data directory ends it.
     pub done: Option<Follows>,
+    /// It still receives by that success: no freeze and no restart of the application since.
+    receives: bool,
     /// The part in the sync set it ran with.
     part: Part,
     running: Option<(Follows, Part)>,
@@ -49,19 +53,37 @@ pub struct Follow {
     retry: Option<At>,
     /// Receiving was stopped for an answer that must be final.
     pub frozen: Option<At>,
+    /// The final position, as long as nothing is received since.
+    pub(crate) last: Option<super::freeze::Final>,
 }
 
 impl Follow {
-    pub fn reset(&mut self) {
-        *self = Follow::default();
+    /// As the last process on this volume left it.
+    pub fn known(done: Option<Follows>) -> Follow {
+        Follow { done, ..Follow::default() }
     }
 
     /// Receiving must begin again, even under the same term.
+    pub fn reset(&mut self) {
+        *self = Follow::known(self.done.take());
+    }
+
+    /// The data is another's, or no longer a copy of the primary's.
+    pub fn forget(&mut self) {
+        *self = Follow::default();
+    }
+
     pub fn thaw(&mut self) {
+        self.last = None;
         if self.frozen.take().is_some() {
-            self.done = None;
+            self.receives = false;
             self.retry = None;
         }
+    }
+
+    /// The term under which it receives now.
+    pub fn current(&self) -> Option<&Follows> {
+        self.done.as_ref().filter(|_| self.receives)
     }
 
     pub fn wake(&self) -> Option<At> {
@@ -101,7 +123,7 @@ impl Node {
             return;
         }
         let part = self.part();
-        if !newer && self.follow.part == part {
+        if !newer && self.follow.receives && self.follow.part == part {
             return;
         }
         if let Some((term, _)) = &self.follow.running {
@@ -110,11 +132,14 @@ impl Node {
             }
             return;
         }
-        if self.follow.retry.is_some_and(|at| now < at) || self.main_hook_running() {
+        // A freeze under way could stop what replicate has just started.
+        let busy = self.main_hook_running() || self.freezing.is_some();
+        if self.follow.retry.is_some_and(|at| now < at) || busy {
             return;
         }
         self.follow.attempt += 1;
         self.follow.frozen = None;
+        self.follow.last = None;
         self.follow.running = Some((leader, part));
         let facts = with(self.facts(), "SYNC_SELF", part.name());
         let facts = with(facts, "ATTEMPT", self.follow.attempt);
@@ -127,7 +152,12 @@ impl Node {
             HookEnd::Done { .. } => {
                 let text = format!("follows {} (epoch {})", term.node, term.epoch);
                 self.decided(Reason::new("follow.done", text), out);
+                if self.follow.done.as_ref() != Some(&term) {
+                    out.push(Effect::PersistFollows(term.clone()));
+                }
                 self.follow.done = Some(term);
+                self.follow.receives = true;
+                self.cut_under = None;
                 self.follow.part = part;
                 self.follow.attempt = 0;
                 self.follow.retry = None;

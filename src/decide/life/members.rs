@@ -53,7 +53,7 @@ impl Node {
             no_failover: self.set.no_failover.contains(&me.node),
             state: self.state.name().to_owned(),
             floor: self.disk.floor,
-            follows: self.follow.done.clone(),
+            follows: self.follow.current().cloned(),
             version: self.set.version.clone(),
             extra: Default::default(),
         }
@@ -124,6 +124,7 @@ impl Node {
             disk,
             follows: self.follow.done.clone(),
             may_bootstrap: reporting && none_has_data,
+            cut_under: self.cut_under.clone(),
             barred: self.bar(disk),
         }
     }

@@ -12,6 +12,7 @@ pub mod crash;
 pub mod drive;
 pub mod facts;
 pub mod follow;
+pub mod freeze;
 pub mod hooks;
 pub mod members;
 pub mod peers;
@@ -56,6 +57,8 @@ pub struct Boot {
     pub data: bool,
     /// A bootstrap was under way when the last process ended.
     pub marker: bool,
+    /// The term whose primary this data last followed, as the volume says.
+    pub follows: Option<Follows>,
     /// Random, for the case that this node creates the cluster.
     pub fresh_id: ClusterId,
     pub fresh_secret: Vec<u8>,
@@ -99,12 +102,16 @@ pub struct Node {
     pub(crate) seen_state: bool,
     pub(crate) app: Option<u32>,
     pub(crate) health: hooks::Health,
+    pub(crate) lag: hooks::Lag,
     pub(crate) sides: BTreeMap<OpId, Side>,
     pub(crate) follow: follow::Follow,
+    pub(crate) freezing: Option<freeze::Freezing>,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
     pub(crate) requests: BTreeMap<String, (RequestValue, Index)>,
     pub(crate) results: BTreeMap<String, (ResultValue, Index)>,
+    /// Candidates of a switchover are being asked until then.
+    pub(crate) choosing: Option<At>,
     /// Since when the lock is held by a node whose application is not the primary.
     pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
@@ -118,6 +125,9 @@ pub struct Node {
     /// Whom a planned demotion was for, should it end by a kill.
     pub(crate) heir: Option<NodeName>,
     pub(crate) wrote_cluster: bool,
+    /// The sync set under which this node, as the last leader, started its application again: a
+    /// start may cut the end of the data that only others acknowledged.
+    pub(crate) cut_under: Option<SyncValue>,
     pub(crate) stop: bool,
     pub(crate) standing: Option<super::lead::Standing>,
     pub(crate) reasons: VecDeque<(u64, Reason)>,
@@ -136,6 +146,7 @@ impl Node {
             marker: boot.marker,
             floor: boot.floor,
         };
+        let follow = follow::Follow::known(boot.follows.clone());
         Node {
             boot,
             keys,
@@ -150,12 +161,15 @@ impl Node {
             seen_state: false,
             app: None,
             health: hooks::Health::default(),
+            lag: hooks::Lag::default(),
             sides: BTreeMap::new(),
-            follow: follow::Follow::default(),
+            follow,
+            freezing: None,
             cluster: None,
             members: BTreeMap::new(),
             requests: BTreeMap::new(),
             results: BTreeMap::new(),
+            choosing: None,
             idle_lead: None,
             peers: peers::Peers::default(),
             crashes: crash::Crashes::default(),
@@ -166,6 +180,7 @@ impl Node {
             last_deadline: At(0),
             heir: None,
             wrote_cluster: false,
+            cut_under: None,
             stop: false,
             standing: None,
             reasons: VecDeque::new(),
@@ -195,6 +210,7 @@ impl Node {
         self.tend_record(now.at, out);
         self.tend_service(now.at, out);
         self.tend_health(now.at, out);
+        self.tend_lag(now.at, out);
     }
 
     /// When the next `Tick` is needed.

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 
 /// A candidate that did not answer a ping for this long is not switched over to.
 const CANDIDATE_SILENCE: Span = Span::secs(3);
+/// How long the candidates' positions are waited for; asked before anything stops.
+const CHOOSE_MOST: Span = Span(500);
 /// How long a request and its result stay after it expired: ten minutes.
 const KEPT_MS: u64 = 600_000;
 
@@ -56,7 +58,7 @@ impl Node {
     }
 
     /// Answers open requests, one at a time, and completes those that a former leader started.
-    pub(crate) fn tend_requests(&mut self, _now: At, out: &mut Outbox) {
+    pub(crate) fn tend_requests(&mut self, now: At, out: &mut Outbox) {
         if !matches!(self.leadership(), Leadership::Open { .. }) {
             return;
         }
@@ -68,7 +70,7 @@ impl Node {
         }
         let open = self.requests.iter().find(|(id, _)| !self.results.contains_key(*id));
         if let Some((id, request)) = open.map(|(id, (request, _))| (id.clone(), request.clone())) {
-            self.answer_request(id, &request, out);
+            self.answer_request(now, id, &request, out);
             return;
         }
         let me = self.me().clone();
@@ -89,7 +91,8 @@ impl Node {
         self.forget_old(out);
     }
 
-    /// Requests are kept for a while, for whoever asks what became of them, then removed with their results.
+    /// Requests are kept for a while, for whoever asks what became of them, then removed with their
+    /// results.
     fn forget_old(&mut self, out: &mut Outbox) {
         let old = |request: &RequestValue| request.expires.saturating_add(KEPT_MS) < self.wall;
         let Some((id, at)) =
@@ -117,7 +120,7 @@ impl Node {
         }
     }
 
-    fn answer_request(&mut self, id: String, request: &RequestValue, out: &mut Outbox) {
+    fn answer_request(&mut self, now: At, id: String, request: &RequestValue, out: &mut Outbox) {
         let refusal = if request.expires < self.wall {
             Some("it expired before a leader saw it".to_owned())
         } else if request.epoch > self.lead_epoch() {
@@ -137,12 +140,34 @@ impl Node {
             return;
         }
         match self.choose(request.to.as_ref()) {
+            Ok(_) if request.to.is_none() && self.still_asking(now, out) => {}
             Ok(to) => {
+                self.choosing = None;
                 let reason = format!("switching over to {to}");
                 self.write_result(id, RequestStatus::Started, Some(to), reason, out);
             }
             Err(reason) => self.write_result(id, RequestStatus::Refused, None, reason, out),
         }
+    }
+
+    /// Before a successor is chosen the candidates say how far they are; whoever is silent is
+    /// chosen last.
+    fn still_asking(&mut self, now: At, out: &mut Outbox) -> bool {
+        let fit: Vec<NodeName> = self
+            .members
+            .values()
+            .filter(|member| member.node != *self.me() && self.fit(member).is_ok())
+            .map(|member| member.node.clone())
+            .collect();
+        let Some(until) = self.choosing else {
+            self.choosing = Some(now + CHOOSE_MOST);
+            self.peers.forget_orders();
+            for node in &fit {
+                self.ask_position(now, node, out);
+            }
+            return fit.len() > 1;
+        };
+        now < until && fit.iter().any(|node| self.peers.order_of(node).is_none())
     }
 
     fn write_result(
@@ -222,7 +247,10 @@ impl Node {
         let mut best: Option<&MemberValue> = None;
         for member in self.members.values().filter(|member| member.node != *self.me()) {
             match self.fit(member) {
-                Ok(()) if best.is_none_or(|best| member.priority > best.priority) => {
+                Ok(())
+                    if best
+                        .is_none_or(|best| self.standing_of(member) > self.standing_of(best)) =>
+                {
                     best = Some(member);
                 }
                 Ok(()) => {}
@@ -232,6 +260,11 @@ impl Node {
         best.map(|member| member.node.clone()).ok_or_else(|| {
             if why.is_empty() { "there is no other member".into() } else { why.join("; ") }
         })
+    }
+
+    /// Position first, then priority.
+    fn standing_of(&self, member: &MemberValue) -> (Option<u64>, u32) {
+        (self.peers.order_of(&member.node), member.priority)
     }
 
     fn fit(&self, member: &MemberValue) -> Result<(), String> {

@@ -240,7 +240,8 @@ impl Node {
     pub(crate) fn promote_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {
         match end {
             HookEnd::Done { .. } => {
-                self.follow.reset();
+                self.follow.forget();
+                self.cut_under = None;
                 self.decided(Reason::new("promote.done", "this node is the primary"), out);
                 self.to(now, State::Primary);
                 self.became_primary(now, out);

@@ -83,9 +83,9 @@ impl Node {
             app_running: self.app.is_some(),
             healthy: self.app.is_some() && self.health.ok,
             ready: matches!(self.state, State::Primary)
-                || (self.state == State::Replica && self.follow.done.is_some()),
+                || (self.state == State::Replica && self.follow.current().is_some()),
             leader: self.lead.leader_seen().map(|leader| leader.node.to_string()),
-            lag_seconds: None,
+            lag_seconds: self.lag.seconds(now),
             reason,
             status: self.status(now),
         }
@@ -119,7 +119,8 @@ impl Node {
             "term": self.term_seen(),
             "sync": self.sync_seen(),
             "floor": self.disk.floor,
-            "follows": self.follow.done,
+            "follows": self.follow.current(),
+            "lag_seconds": self.lag.seconds(now),
             "frozen": self.follow.frozen.is_some(),
             "app": {"pid": self.app, "healthy": self.health.ok},
             "waits_for": self.lead.explain(now),

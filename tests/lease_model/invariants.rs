@@ -1,0 +1,110 @@
+//! What must hold in every state. The names are those of `docs/lease.md`.
+
+use crate::acts::{Act, After};
+use crate::decide::call::{Call, Entry, Verb};
+use crate::decide::lead::Leadership;
+use crate::decide::records::{LeaderValue, LockState, TermValue, decode};
+use crate::world::{Budget, Fate, Ground, World};
+
+/// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between attempts.
+const PATIENCE: usize = 16;
+
+impl World {
+    /// The first invariant that does not hold.
+    pub fn broken(&self, ground: &Ground) -> Option<&'static str> {
+        if self.ghost.broken.is_some() {
+            return self.ghost.broken;
+        }
+        let writable = self.nodes.iter().filter(|node| node.app.writable).count();
+        if writable > 1 {
+            return Some("S1: two writable");
+        }
+        for i in 0..self.nodes.len() {
+            // Between two steps of a stopped node only its guard acts; after a step the core must know.
+            let idle =
+                matches!(self.leadership(i), Some(Leadership::Follower | Leadership::Taking));
+            if self.nodes[i].app.writable && idle {
+                return Some("S0: writable without a term");
+            }
+        }
+        let leader = self.store.entries.get(&ground.keys.leader())?;
+        let value = decode::<LeaderValue>(&leader.value)?;
+        if value.state == LockState::Clean && leader.session.is_none() && writable > 0 {
+            return Some("S5: clean while somebody is writable");
+        }
+        None
+    }
+
+    /// S4: the faults stop, everything arrives, every node steps. Somebody must come to be writable.
+    pub fn comes_to_lead(&self, ground: &Ground) -> bool {
+        let mut world = self.clone();
+        world.left = Budget::default();
+        for _ in 0..PATIENCE {
+            while !world.net.is_empty() {
+                let act = if world.net[0].result.is_some() {
+                    Act::Answered(0, Fate::Fine)
+                } else {
+                    Act::Applied(0)
+                };
+                world.act(ground, act);
+                world.net.retain(|message| message.waiting || message.result.is_none());
+            }
+            for i in 0..world.nodes.len() {
+                if world.nodes[i].lead.is_none() {
+                    world.act(ground, Act::Start { node: i, old_volume: true });
+                }
+                world.act(ground, Act::SeeLeader(i, Fate::Fine));
+                world.act(ground, Act::See(i, Fate::Fine));
+                if let Some((_, set)) = world.nodes[i].hook.clone() {
+                    let named = |j: &usize| set.members.contains(&world.nodes[*j].name);
+                    let mask = (0..world.nodes.len()).filter(named).map(|j| 1 << j).sum();
+                    world.act(ground, Act::Hooked(i, mask, Fate::Fine));
+                }
+                match world.leadership(i) {
+                    Some(Leadership::Closed { fenced: false, .. }) => {
+                        world.act(ground, Act::Fenced(i, Fate::Fine));
+                    }
+                    Some(Leadership::Closed { fenced: true, .. }) => {
+                        world.act(ground, Act::Then(i, After::Release, Fate::Fine));
+                    }
+                    Some(Leadership::Open { .. } | Leadership::Follower | Leadership::Taking)
+                    | None => {}
+                }
+            }
+            if world.nodes.iter().any(|node| node.app.writable) {
+                return true;
+            }
+            world.act(ground, Act::Tick);
+            world.canonical(ground);
+        }
+        false
+    }
+
+    /// S2 and the list, at the moment an acquisition is applied.
+    pub fn check_acquisition(
+        &mut self,
+        ground: &Ground,
+        i: usize,
+        call: &Call,
+        before: Option<&Entry>,
+    ) {
+        let Call::Txn(verbs) = call else { return };
+        let locks = verbs.iter().any(|verb| matches!(verb, Verb::Lock(..)));
+        let term = verbs.iter().find_map(|verb| match verb {
+            Verb::Cas(key, _, value) if *key == ground.keys.term() => decode::<TermValue>(value),
+            _ => None,
+        });
+        let (true, Some(term)) = (locks, term) else { return };
+        if term.epoch <= self.ghost.epoch && !self.ghost.wiped {
+            self.ghost.broken = Some("S2: an epoch was given twice");
+        }
+        self.ghost.epoch = self.ghost.epoch.max(term.epoch);
+        let made = self.store.get(&ground.keys.cluster()).is_some();
+        let before = before.and_then(|entry| decode::<TermValue>(&entry.value));
+        if let Some(before) = before.filter(|_| made)
+            && !before.eligible.iter().any(|member| member.node == self.nodes[i].name)
+        {
+            self.ghost.broken = Some("S7: taken by a node that the list does not name");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What is searched: each scenario has its faults and its mutants.
+
+use crate::decide::lead::SyncMode;
+use crate::decide::lead::mutant::Mutant;
+use crate::world::{Budget, Ground, Rules, Shared, World};
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub rules: Rules,
+    pub left: Budget,
+    pub nodes: usize,
+    /// Whenever the faults stop, a leader must come: nothing here destroys data or the list.
+    pub progress: bool,
+    /// Nodes in the list; 0: nothing is made yet.
+    pub listed: usize,
+    /// Others whose acknowledgement is required from the start.
+    pub required: usize,
+}
+
+impl Scenario {
+    pub fn start(&self) -> (Shared, World) {
+        let ground = Ground::new(self.rules.clone());
+        let world = if self.listed == 0 {
+            World::empty(&ground, self.nodes, self.left)
+        } else {
+            World::made(&ground, self.nodes, self.listed, self.required, self.left)
+        };
+        (ground, world)
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        lease: 2_000,
+        lease_max: 2_000,
+        slow_tick: 1_000,
+        fast_tick: 1_030,
+        sync: SyncMode::Off,
+        guard: true,
+        twin: false,
+        eager: false,
+        last_epoch: 2,
+        shorter: 0,
+    }
+}
+
+fn scenario(name: &'static str, what: &'static str, nodes: usize, left: Budget) -> Scenario {
+    Scenario { name, what, rules: rules(), left, nodes, listed: nodes, required: 0, progress: true }
+}
+
+fn with(mut scenario: Scenario, change: impl FnOnce(&mut Rules)) -> Scenario {
+    change(&mut scenario.rules);
+    scenario
+}
+
+/// States in which epoch `last_epoch` was passed are checked, and not left any more.
+pub fn all(last_epoch: u64) -> Vec<Scenario> {
+    let none = Budget::default();
+    let mut all = vec![
+        with(scenario("quiet", "no fault, 3 epochs", 3, none), |r| r.last_epoch = 3),
+        scenario("sess", "1 session lost", 3, Budget { sessions: 1, ..none }),
+        scenario(
+            "late",
+            "1 slow call, 1 session lost, 1 demotion",
+            2,
+            Budget { slow: 1, sessions: 1, demotions: 1, ..none },
+        ),
+        scenario("slow2", "2 slow calls", 2, Budget { slow: 2, ..none }),
+        with(
+            scenario("reply", "1 slow call, a lease of 4 ticks", 2, Budget { slow: 1, ..none }),
+            |r| {
+                r.lease = 4_000;
+                r.lease_max = 4_000;
+            },
+        ),
+        scenario("slow3n", "1 slow call, 3 nodes", 3, Budget { slow: 1, ..none }),
+        scenario(
+            "core",
+            "1 slow call, 2 sessions lost",
+            2,
+            Budget { slow: 1, sessions: 2, ..none },
+        ),
+        scenario(
+            "dup",
+            "1 call twice, 1 slow, 1 session lost",
+            2,
+            Budget { slow: 1, dup: 1, sessions: 1, ..none },
+        ),
+        scenario(
+            "op",
+            "garbage PUT, DELETE, 1 slow call",
+            2,
+            Budget { slow: 1, puts: 1, deletes: 1, ..none },
+        ),
+        scenario(
+            "crash",
+            "1 crash, old or empty volume, 1 slow call",
+            2,
+            Budget { crashes: 1, slow: 1, ..none },
+        ),
+        with(
+            scenario(
+                "twin",
+                "two processes of one name, 1 slow call, 1 session lost",
+                3,
+                Budget { slow: 1, sessions: 1, ..none },
+            ),
+            |r| r.twin = true,
+        ),
+        with(
+            scenario(
+                "lease",
+                "lease shortened on each, 1 slow call",
+                2,
+                Budget { slow: 1, shorter: 2, ..none },
+            ),
+            |r| {
+                r.lease = 4_000;
+                r.lease_max = 4_000;
+                r.shorter = 1_000;
+            },
+        ),
+        scenario(
+            "list",
+            "2 changes of the list, 1 slow call, 1 session lost",
+            3,
+            Budget { lists: 2, slow: 1, sessions: 1, ..none },
+        ),
+        with(
+            scenario(
+                "sync",
+                "2 changes of the set, 1 write, 1 slow call, 1 silent survey",
+                2,
+                Budget { syncs: 2, commits: 1, slow: 1, mutes: 1, ..none },
+            ),
+            |r| r.sync = SyncMode::On,
+        ),
+        with(
+            scenario(
+                "sync3",
+                "2 changes of the set, 1 write, 3 nodes",
+                3,
+                Budget { syncs: 2, commits: 1, mutes: 1, ..none },
+            ),
+            |r| r.sync = SyncMode::On,
+        ),
+        with(
+            scenario(
+                "retake",
+                "sync set, 1 write, 1 session lost, 1 slow call",
+                2,
+                Budget { syncs: 1, commits: 1, slow: 1, sessions: 1, ..none },
+            ),
+            |r| {
+                r.sync = SyncMode::On;
+                r.last_epoch = 3;
+            },
+        ),
+        with(
+            scenario("clock", "100 ticks a lease, clocks at the bound, the holder silent", 2, none),
+            |r| {
+                r.lease = 9_999;
+                r.lease_max = 9_999;
+                r.slow_tick = 99;
+                r.fast_tick = 101;
+                r.eager = true;
+                r.last_epoch = 1;
+            },
+        ),
+    ];
+    let mut boot = scenario(
+        "boot",
+        "empty store, 2 slow calls, 1 session lost",
+        2,
+        Budget { slow: 2, sessions: 1, ..none },
+    );
+    boot.listed = 0;
+    all.push(boot);
+    let mut emptied = scenario(
+        "emptied",
+        "everything deleted under a leader, a blank node",
+        3,
+        Budget { wipes: 1, ..none },
+    );
+    emptied.listed = 2;
+    all.push(emptied);
+    const STUCK: [&str; 5] = ["crash", "boot", "emptied", "clock", "list"];
+    for scenario in all.iter_mut().filter(|scenario| STUCK.contains(&scenario.name)) {
+        scenario.progress = false;
+    }
+    for scenario in all.iter_mut().filter(|scenario| scenario.rules.sync == SyncMode::On) {
+        scenario.required = 1;
+    }
+    for scenario in all.iter_mut().filter(|s| s.rules.last_epoch < last_epoch && !s.rules.eager) {
+        scenario.rules.last_epoch = last_epoch;
+    }
+    all
+}
+
+/// Which scenario shows which fault.
+pub const MUTANTS: &[(Mutant, &str)] = &[
+    (Mutant::M01, "reply"),
+    (Mutant::M02, "late"),
+    (Mutant::M03, "core"),
+    (Mutant::M04, "late"),
+    (Mutant::M08, "op"),
+    (Mutant::M09, "late"),
+    (Mutant::M10, "list"),
+    (Mutant::M12, "clock"),
+    (Mutant::M14, "crash"),
+    (Mutant::M16, "lease"),
+    (Mutant::M17, "op"),
+    (Mutant::M18, "emptied"),
+    (Mutant::M19, "dup"),
+    (Mutant::M20, "late"),
+    (Mutant::M21, "late"),
+    (Mutant::M22, "late"),
+    (Mutant::M23, "late"),
+    (Mutant::M24, "late"),
+    (Mutant::M25, "late"),
+    (Mutant::M28, "twin"),
+    (Mutant::M29, "sync"),
+    (Mutant::M30, "sync"),
+    (Mutant::M31, "sync"),
+    (Mutant::M36, "sync3"),
+    (Mutant::M37, "sync"),
+    (Mutant::M38, "boot"),
+];
