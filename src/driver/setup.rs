@@ -230,7 +230,8 @@ async fn reach(
             Err(error) => {
                 let addresses = config.local.consul.addresses.join(", ");
                 let why = format!(
-                    "Consul at {addresses} does not answer: {error}; asked again each {CONSUL_AGAIN}"
+                    "Consul at {addresses} does not answer: {error}; asked again each \
+                     {CONSUL_AGAIN}"
                 );
                 // Once, not once a second: it may take hours.
                 if said {

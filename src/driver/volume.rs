@@ -1,8 +1,9 @@
 //! The one mount: the application's data in `app`, ours in `.lictor`.
 //!
 //! Ours: cluster id, disk id, epoch floor, the lock against a second process, the marker of a
-//! bootstrap under way, whom the data last followed, and the directories hooks work in. Everything here is durable when its
-//! function returns: written beside, synced, renamed, and the directory synced.
+//! bootstrap under way, whom the data last followed, and the directories hooks work in. Everything
+//! here is durable when its function returns: written beside, synced, renamed, and the directory
+//! synced.
 
 use crate::config::Config;
 use crate::decide::records::{Follows, decode, encode};

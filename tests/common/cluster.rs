@@ -258,7 +258,7 @@ impl Drop for Cluster {
 fn roomy() -> tempfile::TempDir {
     let memory = PathBuf::from("/dev/shm");
     let room = nix::sys::statvfs::statvfs(&memory)
-        .map_or(0, |it| it.blocks_available() as u64 * it.fragment_size() as u64);
+        .map_or(0, |it| it.blocks_available() * it.fragment_size());
     let parent = if room >= ROOM_BYTES { memory } else { std::env::temp_dir() };
     let dir = tempfile::Builder::new().prefix("lictor-cluster-").tempdir_in(parent);
     let dir = dir.expect("the temporary directory is writable");

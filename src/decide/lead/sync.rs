@@ -106,7 +106,8 @@ impl Lead {
     }
 
     /// Whether a restarted application, of whose commits nothing is required, fits what stands in
-    /// `state/sync`: nobody else may be promoted by it, and no write that says otherwise is on its way.
+    /// `state/sync`: nobody else may be promoted by it, and no write that says otherwise is on its
+    /// way.
     pub fn sync_allows_restart(&self) -> bool {
         let written = self.sync_written();
         let alone = written.is_some_and(|set| set.members.is_empty());
