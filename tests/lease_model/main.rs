@@ -84,7 +84,7 @@ fn limits(deep: Option<u64>, off: Off) -> Limits {
     match (cfg!(debug_assertions), deep, off) {
         (true, ..) => Limits { states: 3_000, time: secs(5) },
         (false, Some(seconds), _) => Limits { states: 20_000_000, time: secs(seconds) },
-        (false, None, Off::Nothing) => Limits { states: 150_000, time: secs(12) },
+        (false, None, Off::Nothing) => Limits { states: 150_000, time: secs(9) },
         (false, None, Off::Rule(_) | Off::Guard) => Limits { states: 600_000, time: secs(90) },
     }
 }
