@@ -72,7 +72,6 @@ pub struct ClusterSettings {
     pub restart_window: Span,
     pub priorities: BTreeMap<NodeName, u32>,
     pub no_failover: BTreeSet<NodeName>,
-    pub max_lag: Option<Span>,
     pub timeouts: Timeouts,
     pub health_interval: Span,
     pub expel_after: Span,
@@ -276,7 +275,6 @@ pub fn cluster(raw: &Raw, lease_max: Span) -> Result<ClusterSettings, ConfigErro
             .flatten()
             .map(|Name(name)| NodeName::new(name))
             .collect(),
-        max_lag: raw.max_lag.map(|Duration(span)| span),
         timeouts: timeouts(&raw.timeouts, lease),
         health_interval: span(raw.health_interval),
         expel_after: span(raw.expel_after),

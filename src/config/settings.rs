@@ -223,8 +223,6 @@ settings! {
             "Which node goes first among equally good candidates: node = number, higher first.";
         no_failover: Vec<Name>, Cluster, Told("none"),
             "Nodes that never become primary.";
-        max_lag: Duration, Cluster, Told("no limit"),
-            "A replica further behind is no candidate.";
         health_interval: Duration, Cluster, Is("1s"),
             "How often the health hook runs.";
         expel_after: Duration, Cluster, Is("10s"),

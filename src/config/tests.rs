@@ -54,8 +54,7 @@ fn names_of_variables_and_flags_are_unique() {
 
 #[test]
 fn each_layer_covers_the_one_before() {
-    let kv =
-        "lease = \"2s\"\nrequest_timeout = \"100ms\"\nmax_lag = \"1s\"\n[timeouts]\nsync = \"1s\"";
+    let kv = "lease = \"2s\"\nrequest_timeout = \"100ms\"\nexpel_after = \"11s\"\n[timeouts]\nsync = \"1s\"";
     let file = "request_timeout = \"110ms\"\nsync_acks = 2\n[timeouts]\nhealth = \"2s\"";
     let mut args = args(Purpose::Check);
     args.kv = Some(kv.to_owned());
@@ -63,7 +62,7 @@ fn each_layer_covers_the_one_before() {
     args.flags.push(("timeouts.health".to_owned(), "4s".to_owned()));
     let cluster = with_file(file, args).expect("good").cluster;
     assert_eq!(cluster.lease, Span::secs(2), "KV covers the default");
-    assert_eq!(cluster.max_lag, Some(Span::secs(1)), "KV stays where nobody covers it");
+    assert_eq!(cluster.expel_after, Span::secs(11), "KV stays where nobody covers it");
     assert_eq!(cluster.request_timeout, Span(110), "the file covers KV");
     assert_eq!(cluster.sync_acks, 3, "the environment covers the file");
     assert_eq!(cluster.timeouts.health, Span::secs(4), "a flag covers the environment");

@@ -198,10 +198,7 @@ impl World {
     /// Does it; false when it changed nothing worth a state.
     pub fn act(&mut self, ground: &Ground, act: Act) -> bool {
         match act {
-            Act::Tick => {
-                self.tick(ground);
-                true
-            }
+            Act::Tick => self.tick(ground),
             Act::Step(i, fate) => {
                 let done = self.step(ground, i, LeadIn::Tick, fate);
                 self.spend(fate, done)

@@ -6,6 +6,7 @@
 //! unoptimised build each search stops early: a smoke test. `-- M36` alone shows that fault with
 //! its trace.
 
+#![allow(clippy::disallowed_methods, reason = "a search has its own time limit and exit code")]
 #![allow(dead_code, unused_imports, reason = "decide is compiled in whole, its own tests left out")]
 
 mod acts;

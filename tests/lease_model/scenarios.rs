@@ -54,10 +54,9 @@ fn with(mut scenario: Scenario, change: impl FnOnce(&mut Rules)) -> Scenario {
     scenario
 }
 
-/// States in which epoch `last_epoch` was passed are checked, and not left any more.
-pub fn all(last_epoch: u64) -> Vec<Scenario> {
-    let none = Budget::default();
-    let mut all = vec![
+/// One fault at a time, mostly exhausted.
+fn single(none: Budget) -> Vec<Scenario> {
+    vec![
         with(scenario("quiet", "no fault, 3 epochs", 3, none), |r| r.last_epoch = 3),
         scenario("pair", "no fault", 2, none),
         scenario("slow1", "1 slow call", 2, Budget { slow: 1, ..none }),
@@ -81,6 +80,12 @@ pub fn all(last_epoch: u64) -> Vec<Scenario> {
             },
         ),
         scenario("slow3n", "1 slow call, 3 nodes", 3, Budget { slow: 1, ..none }),
+    ]
+}
+
+/// Faults together, twins, crashes, hands on the lock.
+fn together(none: Budget) -> Vec<Scenario> {
+    vec![
         scenario(
             "core",
             "1 slow call, 2 sessions lost",
@@ -127,6 +132,12 @@ pub fn all(last_epoch: u64) -> Vec<Scenario> {
                 r.shorter = 1_000;
             },
         ),
+    ]
+}
+
+/// The list, the sync set, clocks at their bound.
+fn sets(none: Budget) -> Vec<Scenario> {
+    vec![
         scenario(
             "list",
             "2 changes of the list, 1 slow call, 1 session lost",
@@ -174,7 +185,11 @@ pub fn all(last_epoch: u64) -> Vec<Scenario> {
                 r.last_epoch = 1;
             },
         ),
-    ];
+    ]
+}
+
+/// Nothing there yet, or nothing any more.
+fn emptiness(none: Budget) -> Vec<Scenario> {
     let mut boot = scenario(
         "boot",
         "empty store, 2 slow calls, 1 session lost",
@@ -182,7 +197,6 @@ pub fn all(last_epoch: u64) -> Vec<Scenario> {
         Budget { slow: 2, sessions: 1, ..none },
     );
     boot.listed = 0;
-    all.push(boot);
     let mut emptied = scenario(
         "emptied",
         "everything deleted under a leader, a blank node",
@@ -190,7 +204,14 @@ pub fn all(last_epoch: u64) -> Vec<Scenario> {
         Budget { wipes: 1, ..none },
     );
     emptied.listed = 2;
-    all.push(emptied);
+    vec![boot, emptied]
+}
+
+/// States in which epoch `last_epoch` was passed are checked, and not left any more.
+pub fn all(last_epoch: u64) -> Vec<Scenario> {
+    let none = Budget::default();
+    let groups = [single(none), together(none), sets(none), emptiness(none)];
+    let mut all: Vec<Scenario> = groups.into_iter().flatten().collect();
     const STUCK: [&str; 5] = ["crash", "boot", "emptied", "clock", "list"];
     for scenario in all.iter_mut().filter(|scenario| STUCK.contains(&scenario.name)) {
         scenario.progress = false;

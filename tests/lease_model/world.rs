@@ -418,7 +418,8 @@ impl World {
     }
 
     /// Time passes: slow for who holds, fast for who waits. Guards fire.
-    pub fn tick(&mut self, ground: &Ground) {
+    /// Always worth a state.
+    pub fn tick(&mut self, ground: &Ground) -> bool {
         for i in 0..self.nodes.len() {
             let holds = |lead: &Lead| lead.leadership() != Leadership::Follower;
             let node = &mut self.nodes[i];
@@ -438,6 +439,7 @@ impl World {
                 self.step(ground, i, LeadIn::Tick, Fate::Fine);
             }
         }
+        true
     }
 
     pub fn apply(

@@ -136,7 +136,10 @@ impl Lead {
             return Err(Bar::Foreign);
         }
         match &term.body {
-            Body::Absent if self.is_blank(standing) => self.judge_blank(now, leader),
+            Body::Absent if self.is_blank(standing) && standing.may_bootstrap => {
+                self.judge_blank(now, leader)
+            }
+            Body::Absent if self.is_blank(standing) => Err(Bar::NotToBootstrap),
             Body::Absent | Body::Garbage => Err(Bar::NoTerm),
             Body::Value(term) => {
                 if self.view.cluster {
@@ -156,12 +159,9 @@ impl Lead {
         }
     }
 
-    /// Nothing was ever here, as far as this node can tell, and it may be the first.
+    /// Nothing was ever here, as far as this node can tell, and it is empty itself.
     fn is_blank(&self, standing: &Standing) -> bool {
-        !self.view.cluster
-            && self.known_floor() == Epoch::NONE
-            && standing.disk == Disk::Empty
-            && standing.may_bootstrap
+        !self.view.cluster && self.known_floor() == Epoch::NONE && standing.disk == Disk::Empty
     }
 
     fn judge_blank(&self, now: At, leader: &Slot<LeaderValue>) -> Verdict<Case> {
