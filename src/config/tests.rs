@@ -54,7 +54,8 @@ fn names_of_variables_and_flags_are_unique() {
 
 #[test]
 fn each_layer_covers_the_one_before() {
-    let kv = "lease = \"2s\"\nrequest_timeout = \"100ms\"\nexpel_after = \"11s\"\n[timeouts]\nsync = \"1s\"";
+    let kv = "lease = \"2s\"\nrequest_timeout = \"100ms\"\nexpel_after = \"11s\"\n\
+              [timeouts]\nsync = \"1s\"";
     let file = "request_timeout = \"110ms\"\nsync_acks = 2\n[timeouts]\nhealth = \"2s\"";
     let mut args = args(Purpose::Check);
     args.kv = Some(kv.to_owned());
