@@ -1,6 +1,8 @@
 //! What is wrong is said once, in one line that names the place and the mend, with a stable exit
 //! code; and no application is started.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 mod common;
 
 use common::consul::Consul;

@@ -10,6 +10,7 @@ mod mariadb;
 use mariadb::{Ended, Group, LIMIT, Node, SECRET, wait_for};
 use mysql::prelude::Queryable;
 use std::fs;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -200,6 +201,15 @@ fn without_accounts_nobody_acknowledges_and_no_secret_shows() {
     let hashes = n1.admin(&format!("{hash} where user = 'lictor_n2' or user = 'replication'"));
     let (one, other) = hashes.split_once('\n').expect("two accounts");
     assert_eq!(one, other);
+
+    // A login that hangs could have begun before a lock: it is ended.
+    let port: u16 = n1.admin("select @@port").parse().expect("a port");
+    let silent = TcpStream::connect(("127.0.0.1", port)).expect("connects");
+    let hangs = || n1.admin("show processlist").contains("unauthenticated user");
+    wait_for("the login hangs", hangs);
+    sync(&group, 0, "n2").is(0);
+    assert!(!hangs());
+    drop(silent);
 
     let facts = [("LICTOR_SYNC_ACKS", "1"), ("LICTOR_SYNC_MEMBERS", "n2'@'%' --")];
     group.hook(0, "sync", &facts).is(1);

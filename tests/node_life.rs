@@ -1,5 +1,7 @@
-//! A node's whole life on a real Consul, with a toy for an application: creation, roles, switchover,
-//! hooks that fail, crashes, ends.
+//! A node's whole life on a real Consul, with a toy for an application: creation, roles,
+//! switchover, hooks that fail, crashes, ends.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
 
 mod common;
 #[path = "node_life/faults.rs"]
@@ -125,9 +127,11 @@ fn three_create_follow_and_switch_over() {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(3), "{took:?} after a clean stop");
     nodes[next].write("three");
-    // Two nodes at once lose power; the last one takes after the lease.
-    nodes[next].crash();
+    // Without sync mode what no replica has would be lost.
     let last = 3 - next - to;
+    wait_for(LIMIT, "the row is shipped", || nodes[last].rows().is_some_and(|r| r.len() == 3));
+    // The second of three loses power; the last one takes after the lease.
+    nodes[next].crash();
     nodes[last].wait_primary();
     nodes[last].write("four");
     let back = settle(&mut nodes);
@@ -136,6 +140,28 @@ fn three_create_follow_and_switch_over() {
         let all = ["one", "two", "three", "four"];
         nodes.iter().all(|node| node.rows().is_some_and(|rows| rows == all))
     });
+}
+
+#[test]
+fn in_sync_mode_nothing_acknowledged_is_lost() {
+    let consul = Consul::one();
+    let mut nodes = three("safe", &consul.addresses());
+    nodes.iter_mut().for_each(|node| node.set("sync", "\"on\""));
+    let mut written: Vec<String> = Vec::new();
+    for round in 0..3 {
+        let first = settle(&mut nodes);
+        let synced = || nodes.iter().filter(|node| node.code("/sync") == 200).count() == 3;
+        wait_for(LIMIT, "all acknowledge", synced);
+        for row in 0..20 {
+            let row = format!("{round}-{row}");
+            nodes[first].write(&row);
+            written.push(row);
+        }
+        nodes[first].crash();
+        let next = wait_some(LIMIT, "another one leads", || primary(&nodes));
+        assert_ne!(next, first);
+        assert_eq!(nodes[next].rows().as_ref(), Some(&written), "round {round}");
+    }
 }
 
 fn members(node: &Toy) -> usize {

@@ -5,9 +5,9 @@
 //! - a writer per node, a row every 10 ms
 //! - per round: kill the primary's application, kill a whole node (the primary's), switch over
 //! - after each: 20 s of watching, then wait until the cluster is whole, then read back every
-//! acknowledged row
+//!   acknowledged row
 //! - a timeline as it happens and a table at the end; exit 1 if a row was lost or two nodes took
-//! writes at once
+//!   writes at once
 //!
 //! `examples/quickstart.sh` installs what this needs, builds and runs it.
 

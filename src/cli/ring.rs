@@ -1,7 +1,7 @@
 //! `lictor ring`: where a key belongs.
 //!
-//! With `-n` the question is arithmetic and needs no cluster; without, the ordinals are the cluster's
-//! members sorted by name.
+//! With `-n` the question is arithmetic and needs no cluster; without, the ordinals are the
+//! cluster's members sorted by name.
 
 use super::client::{self, Client, Failure};
 use super::exit::Exit;

@@ -23,6 +23,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             pre_start: times.pre_start,
             replicate: times.replicate,
             promote: times.promote,
+            demote: times.demote,
             position: times.position,
             health: times.health,
             sync: times.sync,

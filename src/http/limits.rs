@@ -16,9 +16,9 @@ pub const IN_FLIGHT: usize = 16;
 /// stay until taken.
 pub const QUEUE: usize = 2 * IN_FLIGHT;
 
-/// How long a peer's question waits for the core: a survey's own timeout is shorter, a `position`
+/// How long a peer's question waits for the core: a counted survey gives up after 2.7 s, a `position`
 /// hook is answered or given up by then.
-pub const PEER_ANSWER: Duration = Duration::from_secs(1);
+pub const PEER_ANSWER: Duration = Duration::from_secs(3);
 
 /// How long an action waits for its write: three of Consul's addresses at 500 ms, twice.
 pub const ACTION_ANSWER: Duration = Duration::from_secs(3);

@@ -254,11 +254,12 @@ impl Hooks {
         };
         let mut facts: BTreeMap<String, String> = BTreeMap::new();
         facts.insert("DEADLINE_MS".to_owned(), time.0.to_string());
+        // The core counts the attempts of some hooks itself.
+        facts.insert("ATTEMPT".to_owned(), call.attempt.to_string());
         for given in [&self.0.settings.facts, &call.facts] {
             facts.extend(given.iter().map(|(key, value)| (name(key), value.clone())));
         }
         facts.insert("HOOK".to_owned(), call.hook.name().to_owned());
-        facts.insert("ATTEMPT".to_owned(), call.attempt.to_string());
         facts
     }
 }

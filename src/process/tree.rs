@@ -22,8 +22,8 @@ pub const LAST_PAUSE_MS: u64 = 20;
 /// A process that forks once between our two looks is seen by the second.
 pub(super) const CLEAN_SCANS: u32 = 2;
 
-/// After so many passes: 1 ms for the first sixteen, for a tree that forks faster than we look is only
-/// caught by looking often; then twice as long after each sixteen, up to [`LAST_PAUSE_MS`].
+/// After so many passes: 1 ms for the first sixteen, for a tree that forks faster than we look is
+/// only caught by looking often; then twice as long after each sixteen, up to [`LAST_PAUSE_MS`].
 pub fn pause_ms(passes: u64) -> u64 {
     (FIRST_PAUSE_MS << (passes / 16).min(6)).min(LAST_PAUSE_MS)
 }

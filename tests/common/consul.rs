@@ -314,8 +314,8 @@ impl Agent {
         Pid::from_raw(i32::try_from(id).expect("a pid is positive and small"))
     }
 
-    /// SIGSTOP: it keeps its connections and answers nothing. Returns when every thread has stopped: one
-    /// that runs on another core goes on for a moment, and may answer.
+    /// SIGSTOP: it keeps its connections and answers nothing. Returns when every thread has
+    /// stopped: one that runs on another core goes on for a moment, and may answer.
     pub fn stop(&self) {
         let pid = self.pid();
         kill(pid, Signal::SIGSTOP).expect("the agent runs");

@@ -1,4 +1,5 @@
-//! Makes states that differ in names alone one state: times relative, indexes ranked, sessions and operations renamed.
+//! Makes states that differ in names alone one state: times relative, indexes ranked, sessions and
+//! operations renamed.
 
 use crate::decide::lead::canon::{Visit, visit_call};
 use crate::decide::time::At;

@@ -1,9 +1,14 @@
 //! What must hold in every state. The names are those of `docs/lease.md`.
 
+use crate::acts::{Act, After};
 use crate::decide::call::{Call, Entry, Verb};
-use crate::decide::lead::Leadership;
+use crate::decide::lead::{Leadership, SyncMode};
 use crate::decide::records::{LeaderValue, LockState, TermValue, decode};
-use crate::world::{Ground, World};
+use crate::world::{Budget, Fate, Ground, World};
+
+/// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between
+/// attempts.
+const PATIENCE: usize = 16;
 
 impl World {
     /// The first invariant that does not hold.
@@ -16,7 +21,8 @@ impl World {
             return Some("S1: two writable");
         }
         for i in 0..self.nodes.len() {
-            // Between two steps of a stopped node only its guard acts; after a step the core must know.
+            // Between two steps of a stopped node only its guard acts; after a step the core must
+            // know.
             let idle =
                 matches!(self.leadership(i), Some(Leadership::Follower | Leadership::Taking));
             if self.nodes[i].app.writable && idle {
@@ -31,7 +37,65 @@ impl World {
         None
     }
 
-    /// S2, S6 and the list, at the moment an acquisition is applied.
+    /// S4: the faults stop and everything arrives. Whoever is left alone must come to be writable.
+    pub fn comes_to_lead(&self, ground: &Ground) -> bool {
+        if ground.rules.sync != SyncMode::Off {
+            // Others must answer: all of them together.
+            return self.leads_in_the_end(ground, None);
+        }
+        (0..self.nodes.len()).all(|i| self.leads_in_the_end(ground, Some(i)))
+    }
+
+    fn leads_in_the_end(&self, ground: &Ground, alone: Option<usize>) -> bool {
+        let mut world = self.clone();
+        world.left = Budget::default();
+        let here = |i: usize| alone.is_none_or(|only| only == i);
+        for i in (0..world.nodes.len()).filter(|i| !here(*i)) {
+            world.left.crashes = 1;
+            world.act(ground, Act::Crash(i));
+        }
+        for _ in 0..PATIENCE {
+            while !world.net.is_empty() {
+                let act = if world.net[0].result.is_some() {
+                    Act::Answered(0, Fate::Fine)
+                } else {
+                    Act::Applied(0)
+                };
+                world.act(ground, act);
+                world.net.retain(|message| message.waiting || message.result.is_none());
+            }
+            for i in (0..world.nodes.len()).filter(|i| here(*i)) {
+                if world.nodes[i].lead.is_none() {
+                    world.act(ground, Act::Start { node: i, old_volume: true });
+                }
+                world.act(ground, Act::SeeLeader(i, Fate::Fine));
+                world.act(ground, Act::See(i, Fate::Fine));
+                if let Some((_, set)) = world.nodes[i].hook.clone() {
+                    let named = |j: &usize| set.members.contains(&world.nodes[*j].name);
+                    let mask = (0..world.nodes.len()).filter(named).map(|j| 1 << j).sum();
+                    world.act(ground, Act::Hooked(i, mask, Fate::Fine));
+                }
+                match world.leadership(i) {
+                    Some(Leadership::Closed { fenced: false, .. }) => {
+                        world.act(ground, Act::Fenced(i, Fate::Fine));
+                    }
+                    Some(Leadership::Closed { fenced: true, .. }) => {
+                        world.act(ground, Act::Then(i, After::Release, Fate::Fine));
+                    }
+                    Some(Leadership::Open { .. } | Leadership::Follower | Leadership::Taking)
+                    | None => {}
+                }
+            }
+            if world.nodes.iter().any(|node| node.app.writable) {
+                return true;
+            }
+            world.act(ground, Act::Tick);
+            world.canonical(ground);
+        }
+        false
+    }
+
+    /// S2 and the list, at the moment an acquisition is applied.
     pub fn check_acquisition(
         &mut self,
         ground: &Ground,
@@ -53,7 +117,7 @@ impl World {
         let made = self.store.get(&ground.keys.cluster()).is_some();
         let before = before.and_then(|entry| decode::<TermValue>(&entry.value));
         if let Some(before) = before.filter(|_| made)
-            && !before.eligible.contains(&self.identity(i).member())
+            && !before.eligible.iter().any(|member| member.node == self.nodes[i].name)
         {
             self.ghost.broken = Some("S7: taken by a node that the list does not name");
         }

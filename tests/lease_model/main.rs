@@ -1,8 +1,10 @@
 //! The lease model: the product's own `decide::lead`, every interleaving of it, under named faults.
 //!
-//! `cargo test --profile model --features mutants --test lease_model [-- NAME..]`; `LICTOR_MODEL_DEEP=1` searches
-//! further. Without `--features mutants` only the product itself is searched. In an unoptimised build each search stops
-//! early: a smoke test. `-- M36` alone shows that fault with its trace.
+//! `cargo test --profile model --features mutants --test lease_model [-- NAME..]`;
+//! `LICTOR_MODEL_DEEP=600` searches each scenario for so many seconds, `LICTOR_MODEL_EPOCHS=3` one
+//! take-over further. Without `--features mutants` only the product itself is searched. In an
+//! unoptimised build each search stops early: a smoke test. `-- M36` alone shows that fault with
+//! its trace.
 
 #![allow(dead_code, unused_imports, reason = "decide is compiled in whole, its own tests left out")]
 
@@ -11,6 +13,7 @@ mod canonical;
 #[path = "../../src/decide/mod.rs"]
 mod decide;
 mod invariants;
+mod rules;
 mod scenarios;
 mod search;
 mod world;
@@ -46,8 +49,8 @@ struct Job {
     off: Off,
 }
 
-fn run(job: &Job, deep: bool) -> Outcome {
-    let mut scenario = scenarios::all(deep)
+fn run(job: &Job, deep: Option<u64>) -> Outcome {
+    let mut scenario = scenarios::all(epochs())
         .into_iter()
         .find(|scenario| scenario.name == job.scenario)
         .expect("jobs name scenarios");
@@ -55,23 +58,34 @@ fn run(job: &Job, deep: bool) -> Outcome {
         Off::Nothing => {}
         Off::Rule(mutant) => {
             switch(Some(mutant));
-            scenario.rules.last_epoch = scenario.rules.last_epoch.max(3);
+            if !scenario.rules.eager {
+                scenario.rules.last_epoch = scenario.rules.last_epoch.max(3);
+            }
         }
         Off::Guard => scenario.rules.guard = false,
     }
     let (ground, world) = scenario.start();
-    let outcome = search(&ground, world, limits(deep, job.off));
+    let outcome = search(&ground, world, scenario.progress, limits(deep, job.off));
     switch(None);
     outcome
 }
 
-fn limits(deep: bool, off: Off) -> Limits {
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// How many epochs are looked at; `quiet` and `retake` look at one more.
+fn epochs() -> u64 {
+    number("LICTOR_MODEL_EPOCHS").unwrap_or(2)
+}
+
+fn limits(deep: Option<u64>, off: Off) -> Limits {
     let secs = Duration::from_secs;
     match (cfg!(debug_assertions), deep, off) {
         (true, ..) => Limits { states: 3_000, time: secs(5) },
-        (false, true, _) => Limits { states: 8_000_000, time: secs(1_800) },
-        (false, false, Off::Nothing) => Limits { states: 150_000, time: secs(12) },
-        (false, false, Off::Rule(_) | Off::Guard) => Limits { states: 600_000, time: secs(90) },
+        (false, Some(seconds), _) => Limits { states: 20_000_000, time: secs(seconds) },
+        (false, None, Off::Nothing) => Limits { states: 150_000, time: secs(12) },
+        (false, None, Off::Rule(_) | Off::Guard) => Limits { states: 600_000, time: secs(90) },
     }
 }
 
@@ -85,9 +99,9 @@ fn name(off: Off) -> String {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let deep = std::env::var_os("LICTOR_MODEL_DEEP").is_some();
+    let deep = number("LICTOR_MODEL_DEEP");
     let wanted = |name: &str| args.is_empty() || args.iter().any(|arg| arg == name);
-    let mut jobs: Vec<Job> = scenarios::all(deep)
+    let mut jobs: Vec<Job> = scenarios::all(epochs())
         .iter()
         .filter(|scenario| wanted(scenario.name))
         .map(|scenario| Job { scenario: scenario.name, off: Off::Nothing })

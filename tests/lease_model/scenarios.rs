@@ -10,6 +10,8 @@ pub struct Scenario {
     pub rules: Rules,
     pub left: Budget,
     pub nodes: usize,
+    /// Whenever the faults stop, a leader must come: nothing here destroys data or the list.
+    pub progress: bool,
     /// Nodes in the list; 0: nothing is made yet.
     pub listed: usize,
     /// Others whose acknowledgement is required from the start.
@@ -44,7 +46,7 @@ fn rules() -> Rules {
 }
 
 fn scenario(name: &'static str, what: &'static str, nodes: usize, left: Budget) -> Scenario {
-    Scenario { name, what, rules: rules(), left, nodes, listed: nodes, required: 0 }
+    Scenario { name, what, rules: rules(), left, nodes, listed: nodes, required: 0, progress: true }
 }
 
 fn with(mut scenario: Scenario, change: impl FnOnce(&mut Rules)) -> Scenario {
@@ -52,12 +54,17 @@ fn with(mut scenario: Scenario, change: impl FnOnce(&mut Rules)) -> Scenario {
     scenario
 }
 
-/// `deep`: larger budgets and more epochs.
-pub fn all(deep: bool) -> Vec<Scenario> {
+/// States in which epoch `last_epoch` was passed are checked, and not left any more.
+pub fn all(last_epoch: u64) -> Vec<Scenario> {
     let none = Budget::default();
-    let last_epoch = if deep { 3 } else { 2 };
     let mut all = vec![
         with(scenario("quiet", "no fault, 3 epochs", 3, none), |r| r.last_epoch = 3),
+        scenario("pair", "no fault", 2, none),
+        scenario("slow1", "1 slow call", 2, Budget { slow: 1, ..none }),
+        scenario("sess1", "1 session lost", 2, Budget { sessions: 1, ..none }),
+        scenario("demote1", "1 demotion", 2, Budget { demotions: 1, ..none }),
+        scenario("put1", "1 garbage PUT", 2, Budget { puts: 1, ..none }),
+        scenario("del1", "1 DELETE", 2, Budget { deletes: 1, ..none }),
         scenario("sess", "1 session lost", 3, Budget { sessions: 1, ..none }),
         scenario(
             "late",
@@ -164,6 +171,7 @@ pub fn all(deep: bool) -> Vec<Scenario> {
                 r.slow_tick = 99;
                 r.fast_tick = 101;
                 r.eager = true;
+                r.last_epoch = 1;
             },
         ),
     ];
@@ -183,10 +191,14 @@ pub fn all(deep: bool) -> Vec<Scenario> {
     );
     emptied.listed = 2;
     all.push(emptied);
+    const STUCK: [&str; 5] = ["crash", "boot", "emptied", "clock", "list"];
+    for scenario in all.iter_mut().filter(|scenario| STUCK.contains(&scenario.name)) {
+        scenario.progress = false;
+    }
     for scenario in all.iter_mut().filter(|scenario| scenario.rules.sync == SyncMode::On) {
         scenario.required = 1;
     }
-    for scenario in all.iter_mut().filter(|scenario| scenario.rules.last_epoch < last_epoch) {
+    for scenario in all.iter_mut().filter(|s| s.rules.last_epoch < last_epoch && !s.rules.eager) {
         scenario.rules.last_epoch = last_epoch;
     }
     all
@@ -220,4 +232,5 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M36, "sync3"),
     (Mutant::M37, "sync"),
     (Mutant::M38, "boot"),
+    (Mutant::M39, "slow1"),
 ];

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-/// Folded multiplication over 128 bits: fast, and far from collisions at the sizes here (n^2 / 2^65).
+/// Folded multiplication over 128 bits: fast, and far from collisions at the sizes here (n^2 /
+/// 2^65).
 #[derive(Clone)]
 struct Fold(u64);
 
@@ -62,6 +63,9 @@ fn fingerprint(world: &World) -> u64 {
     fold.finish()
 }
 
+/// Progress is looked at from one state in so many.
+const SAMPLE: u32 = 32;
+
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub states: usize,
@@ -79,7 +83,7 @@ pub struct Outcome {
     pub violation: Option<(&'static str, Vec<Act>)>,
 }
 
-pub fn search(ground: &Shared, start: World, limits: Limits) -> Outcome {
+pub fn search(ground: &Shared, start: World, progress: bool, limits: Limits) -> Outcome {
     let began = Instant::now();
     let mut seen: HashSet<u64, BuildHasherDefault<Same>> = HashSet::default();
     let mut parents: Vec<(u32, Act)> = vec![(0, Act::Tick)];
@@ -99,6 +103,11 @@ pub fn search(ground: &Shared, start: World, limits: Limits) -> Outcome {
     'levels: while !level.is_empty() {
         let mut next = Vec::new();
         for (id, world) in level {
+            if progress && id % SAMPLE == 0 && !world.comes_to_lead(ground) {
+                let what = "S4: nobody leads, though nothing is in the way any more";
+                outcome.violation = Some((what, trace(&parents, id)));
+                break 'levels;
+            }
             world.acts(ground, &mut acts);
             for act in acts.drain(..) {
                 let mut after = world.clone();

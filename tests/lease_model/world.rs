@@ -1,12 +1,12 @@
-//! The world of the model: Consul, the nodes, what is on its way between them, and the little of a node's life that the
-//! rules speak of. Every decision is the product's: this file only carries calls and keeps the guard's promise.
+//! The world of the model: Consul, the nodes, what is on its way between them, and the little of a
+//! node's life that the rules speak of. Every decision is the product's: this file only carries
+//! calls and keeps the guard's promise.
 
 use crate::decide::call::{Call, StoreError, Verb};
 use crate::decide::keys::Keys;
 use crate::decide::lead::fake::Fake;
 use crate::decide::lead::{
-    Disk, Lead, LeadConfig, LeadIn, LeadOut, Leadership, Seen, Standing, Standpoint, SyncMode,
-    SyncSet,
+    Disk, Lead, LeadConfig, LeadIn, LeadOut, Leadership, Seen, Standing, Standpoint, SyncSet,
 };
 use crate::decide::reason::Reason;
 use crate::decide::records::{Follows, SyncValue, TermValue, decode};
@@ -17,47 +17,11 @@ use crate::decide::types::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+pub use crate::rules::{Budget, Rules};
+
 /// Every node's clock stands here after each action; only differences matter.
 pub const BASE: u64 = 1_000_000;
 const NAMES: [&str; 3] = ["a", "b", "c"];
-
-/// What does not change during a search.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Rules {
-    pub lease: u64,
-    pub lease_max: u64,
-    /// A tick on a holder's clock, and on everybody else's: 1.03 apart, all that the wait allows for.
-    pub slow_tick: u64,
-    pub fast_tick: u64,
-    pub sync: SyncMode,
-    pub guard: bool,
-    /// Node 2 is a second process of node 0, on the same disk.
-    pub twin: bool,
-    /// Nodes step by themselves at every tick.
-    pub eager: bool,
-    /// No state beyond this epoch is looked at.
-    pub last_epoch: u64,
-    pub shorter: u64,
-}
-
-/// Faults and acts left.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Budget {
-    pub slow: u8,
-    pub dup: u8,
-    pub sessions: u8,
-    pub crashes: u8,
-    pub puts: u8,
-    pub deletes: u8,
-    pub shorter: u8,
-    pub demotions: u8,
-    pub lists: u8,
-    pub syncs: u8,
-    pub commits: u8,
-    pub mutes: u8,
-    pub restores: u8,
-    pub wipes: u8,
-}
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct App {
@@ -284,7 +248,8 @@ impl World {
         self.step(ground, i, LeadIn::Leader { entry, seen: Seen::Read }, fate)
     }
 
-    /// The watch of `state/` returns: the node follows what it shows, and starts its application if that is down.
+    /// The watch of `state/` returns: the node follows what it shows, and starts its application if
+    /// that is down.
     pub fn see(&mut self, ground: &Ground, i: usize, fate: Fate) -> bool {
         let mut fate = fate;
         let (term, sync) =
@@ -399,7 +364,8 @@ impl World {
         answers
     }
 
-    /// What the rules ask of a node's life: promote under an open term, keep the guard's deadline, tell it is fenced.
+    /// What the rules ask of a node's life: promote under an open term, keep the guard's deadline,
+    /// tell it is fenced.
     fn live(&mut self, i: usize) {
         let node = &mut self.nodes[i];
         let Some(lead) = &node.lead else { return };
@@ -429,7 +395,8 @@ impl World {
         self.nodes[i].app.writable = false;
     }
 
-    /// Through `pre-start`: where others acknowledge, what this node alone may have is cut, acknowledged or not.
+    /// Through `pre-start`: where others acknowledge, what this node alone may have is cut,
+    /// acknowledged or not.
     fn start_application(&mut self, i: usize) {
         let node = &mut self.nodes[i];
         let leads = matches!(

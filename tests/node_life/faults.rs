@@ -1,6 +1,8 @@
 //! Hooks that fail, hang or leave something behind; applications that die again and again; a
 //! creation that is cut short.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 use super::{members, text};
 use crate::common::consul::Consul;
 use crate::common::toy::{LIMIT, Toy, lives, primary, settle, three, tree};
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 /// Ends of a backoff that begins with 0, 200, 400, 800, 1,600 ms: before the sixth start.
 const FIVE_PAUSES: Duration = Duration::from_millis(3_000);
 
-/// Its application serves only once `shut` is removed, so that its creation does not come to an end.
+/// Its application serves only once `shut` is removed, so that its creation does not come to an
+/// end.
 fn shut(node: &Toy) {
     let shut = node.path("shut");
     std::fs::write(&shut, "").expect("ours");
@@ -219,6 +222,66 @@ fn a_demote_hook_that_asks_to_be_stopped() {
 fn a_demote_hook_that_hangs() {
     let (nodes, first, _) = switch_with("hangs", "#!/bin/sh\nsleep 60\n");
     assert!(nodes[first].logged(&["demote.kill"]) <= 1);
+}
+
+#[test]
+fn a_demote_hook_has_its_own_time_too() {
+    let consul = Consul::one();
+    let mut node = Toy::new("slow", "one", &consul.addresses());
+    node.set("timeouts.demote", "\"100ms\"");
+    node.hook("demote", "#!/bin/sh\nsleep 60\n");
+    node.start();
+    node.wait_primary();
+    let app = node.app_pid().expect("it runs");
+    assert_eq!(node.stop(), 0);
+    assert!(!lives(app));
+    assert_eq!(node.logged(&["demote.kill", "Timeout"]), 1, "not cancelled by the lease's end");
+}
+
+#[test]
+fn attempts_of_replicate_are_counted() {
+    let consul = Consul::one();
+    let mut nodes = three("count", &consul.addresses());
+    nodes.truncate(2);
+    nodes.iter_mut().for_each(|node| node.set("bootstrap_expect", "2"));
+    for node in &nodes {
+        node.hook("replicate", "#!/bin/sh\necho attempt $LICTOR_ATTEMPT\nexit 1\n");
+        // No health of its own: the port is tried.
+        std::fs::remove_file(node.path("hooks/health")).expect("it was there");
+    }
+    nodes.iter_mut().for_each(Toy::start);
+    let first = wait_some(LIMIT, "one is the primary", || primary(&nodes));
+    nodes[1 - first].wait_logged(&["attempt 3"]);
+    assert_eq!(nodes[1 - first].logged(&["line=attempt 1"]), 1);
+}
+
+#[test]
+fn hands_on_the_lock_do_not_interrupt_its_holder() {
+    let consul = Consul::one();
+    let mut node = Toy::new("hands", "one", &consul.addresses());
+    node.start();
+    node.wait_primary();
+    let app = node.app_pid();
+    let key = "lictor/hands/leader";
+    let holder = || consul.entry(key).and_then(|it| Some(it["Session"].as_str()?.to_owned()));
+    for (round, spoil) in ["delete", "put", "destroy"].iter().enumerate() {
+        let session = wait_some(LIMIT, "the lock is held", holder);
+        match *spoil {
+            "delete" => consul.delete(key),
+            "put" => consul.put(key, "garbage"),
+            _ => drop(consul.json("PUT", &format!("/v1/session/destroy/{session}"), "")),
+        }
+        wait_for(LIMIT, "held again, and renewed", || {
+            let text = consul.request("GET", &format!("/v1/kv/{key}?raw"), "").1;
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            holder().is_some() && value["state"] == "held" && value["n"].as_u64() >= Some(2)
+        });
+        node.write(&format!("{round}"));
+        assert!(node.is_primary(), "after {spoil}");
+    }
+    assert_eq!(node.app_pid(), app, "the same process");
+    assert_eq!(node.logged(&["hook_start", "hook=demote"]), 0);
+    assert_eq!(node.logged(&["hook_start", "hook=promote"]), 1);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The process itself: as PID 1, with secrets, and how it ends.
 
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
 use crate::common::consul::Consul;
 use crate::common::toy::{LIMIT, Toy, lives, tree};
 use crate::common::{wait_for, wait_some};

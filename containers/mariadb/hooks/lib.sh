@@ -344,6 +344,9 @@ slave-max-statement-time = 0
 # The sync hook turns the master's side on; the timeout has no way back to asynchronous.
 rpl-semi-sync-master-enabled = 0
 rpl-semi-sync-slave-enabled = 1
+# A replica that stops receiving says so to its primary, for this many seconds if that is frozen: a
+# take-over waits for it.
+rpl-semi-sync-slave-kill-conn-timeout = 1
 rpl-semi-sync-master-wait-point = AFTER_SYNC
 rpl-semi-sync-master-wait-no-slave = 1
 rpl-semi-sync-master-timeout = $SEMI_SYNC_TIMEOUT_MS

@@ -1,7 +1,8 @@
 //! The one transaction that takes the lock (rule 12), and what becomes of it.
 //!
-//! It is bound to every index that was judged. Its deadline counts from the first sending, whichever copy applied. Its
-//! outcome is settled by its answer or by a read; only then may anything else be decided.
+//! It is bound to every index that was judged. Its deadline counts from the first sending,
+//! whichever copy applied. Its outcome is settled by its answer or by a read; only then may
+//! anything else be decided.
 
 use super::super::call::{Answer, Call, Entry, StoreError, Verb};
 use super::super::keys::Key;
@@ -151,7 +152,8 @@ impl Lead {
         }
     }
 
-    /// A new leader starts with itself; one whose term runs on keeps the set that its application obeys.
+    /// A new leader starts with itself; one whose term runs on keeps the set that its application
+    /// obeys.
     fn sync_to_write(&self, case: Case) -> Option<SyncSet> {
         if self.config.sync == SyncMode::Off {
             return None;
@@ -166,7 +168,8 @@ impl Lead {
         }
     }
 
-    /// Sends a copy when it is time; when no lease can come of it any more, ends its session instead.
+    /// Sends a copy when it is time; when no lease can come of it any more, ends its session
+    /// instead.
     pub(super) fn drive_taking(&mut self, now: At, out: &mut Vec<LeadOut>) {
         let Some(taking) = &mut self.taking else { return };
         if now >= taking.sent + taking.lease && !taking.ending {
@@ -240,8 +243,8 @@ impl Lead {
             return;
         }
         let Some(read) = read else {
-            // The lock alone may have moved by this very transaction, with the other watch behind: one snapshot of
-            // both keys tells.
+            // The lock alone may have moved by this very transaction, with the other watch behind:
+            // one snapshot of both keys tells.
             if self.view.leader_index() != taking.write.index {
                 self.want_read(now);
             }
@@ -277,6 +280,9 @@ impl Lead {
     }
 
     fn not_taken(&mut self, now: At, out: &mut Vec<LeadOut>) {
+        if mutant::on(Mutant::M39) {
+            return;
+        }
         let Some(taking) = self.taking.take() else { return };
         self.doom(taking.session);
         if taking.frozen {
@@ -300,8 +306,8 @@ impl Lead {
         let deadline = taking.sent + taking.lease;
         let was_open = old.as_ref().is_some_and(|term| term.open);
         let again = taking.case == (Case::Again { open: true });
-        // Decided while the term ran, applied after it closed: the application was fenced meanwhile, and what a
-        // take-over then asks was not asked.
+        // Decided while the term ran, applied after it closed: the application was fenced
+        // meanwhile, and what a take-over then asks was not asked.
         let open = now < deadline && (was_open || !again);
         let fenced = old.as_ref().is_none_or(|term| !term.open && term.fenced);
         let syncing = match &old {

@@ -1,7 +1,8 @@
-//! For the model: every number of a machine, so that states which differ in names alone become one state.
+//! For the model: every number of a machine, so that states which differ in names alone become one
+//! state.
 //!
-//! Times become relative, indexes and operations are ranked, sessions renamed. What is not visited stays as it is and
-//! can only make two states differ that are alike: never the reverse.
+//! Times become relative, indexes and operations are ranked, sessions renamed. What is not visited
+//! stays as it is and can only make two states differ that are alike: never the reverse.
 
 use super::super::call::{Call, Verb};
 use super::super::time::At;

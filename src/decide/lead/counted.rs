@@ -1,8 +1,9 @@
 //! Who may be promoted without losing an acknowledged write: counting, and nothing else.
 //!
-//! `members` of `state/sync` names the leader of the term being replaced too; the *others* are the rest. Every
-//! acknowledged commit is on at least `acks` of the others, so any `len(others) - acks + 1` of them include one that
-//! has it. A taker needs frozen answers from so many, and none ahead of itself. `members` = {self} needs its own alone.
+//! `members` of `state/sync` names the leader of the term being replaced too; the *others* are the
+//! rest. Every acknowledged commit is on at least `acks` of the others, so any `len(others) - acks
+//! + 1` of them include one that has it. A taker needs frozen answers from so many, and none ahead
+//! of itself. `members` = {self} needs its own alone.
 
 use super::super::records::SyncValue;
 use super::super::types::NodeName;
@@ -120,8 +121,8 @@ mod tests {
         assert_eq!(verdict(&sync(&["a"], 0), "a", &[]), Err(Short::NoOwnPosition));
     }
 
-    /// For every set, every number of acknowledgements and every set of nodes that has a commit: whoever may be
-    /// promoted has it, or saw someone who has.
+    /// For every set, every number of acknowledgements and every set of nodes that has a commit:
+    /// whoever may be promoted has it, or saw someone who has.
     #[test]
     fn whoever_suffices_has_every_acknowledged_commit() {
         let names = ["b", "c", "d", "e"];

@@ -1,7 +1,9 @@
-//! Consul as the model and the unit tests see it: KV, locks, sessions and transactions, exactly the verbs used here.
+//! Consul as the model and the unit tests see it: KV, locks, sessions and transactions, exactly the
+//! verbs used here.
 //!
-//! Written from what was measured on Consul 1.8.7: a write that changes nothing moves no index; a plain PUT keeps the
-//! lock; a session that ends frees its keys and moves their index; a transaction has one index.
+//! Written from what was measured on Consul 1.8.7: a write that changes nothing moves no index; a
+//! plain PUT keeps the lock; a session that ends frees its keys and moves their index; a
+//! transaction has one index.
 
 use super::super::call::{Answer, Call, Entry, StoreError, Verb};
 use super::super::keys::Key;

@@ -1,4 +1,5 @@
-//! The list of the eligible (rule 16) and the cluster's birth certificate: writes under the lock, one at a time a key.
+//! The list of the eligible (rule 16) and the cluster's birth certificate: writes under the lock,
+//! one at a time a key.
 
 use super::super::call::{Answer, Call, Entry, StoreError, Verb};
 use super::super::reason::Reason;

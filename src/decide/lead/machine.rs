@@ -1,7 +1,8 @@
 //! The machine: its state, what each input does to it, and when it must be woken.
 //!
-//! Inputs only note what happened. What follows from it is found by the same sweep after every input ([`Lead::step`]):
-//! no edge is the only trigger of anything. At most one call of a kind is under way, so a step's outputs are bounded.
+//! Inputs only note what happened. What follows from it is found by the same sweep after every
+//! input ([`Lead::step`]): no edge is the only trigger of anything. At most one call of a kind is
+//! under way, so a step's outputs are bounded.
 
 use super::super::call::{Answer, Call, Entry, StoreError};
 use super::super::keys::Keys;
@@ -37,7 +38,8 @@ pub(super) enum Pending {
     Cluster,
 }
 
-/// A consistent read that just came back: its number, and the index of `leader` in that very snapshot.
+/// A consistent read that just came back: its number, and the index of `leader` in that very
+/// snapshot.
 #[derive(Clone, Copy)]
 pub(super) struct Read {
     pub(super) op: OpId,
@@ -289,7 +291,8 @@ impl Lead {
         self.read_at = Some(self.read_at.map_or(at, |wanted| wanted.min(at)));
     }
 
-    /// The floor is to be durable before promotion and admission; whoever sees a higher epoch keeps it.
+    /// The floor is to be durable before promotion and admission; whoever sees a higher epoch keeps
+    /// it.
     pub(super) fn want_floor(&mut self, epoch: Epoch, out: &mut Vec<LeadOut>) {
         if epoch > self.floor_asked {
             self.floor_asked = epoch;

@@ -1,12 +1,16 @@
-//! Leadership: the lock, its proofs, the list of those who may take it, and the sync set. Pure, and runs alone.
+//! Leadership: the lock, its proofs, the list of those who may take it, and the sync set. Pure, and
+//! runs alone.
 //!
-//! `Lead` knows nothing of applications or hooks: it says until when this node may act as leader ([`Leadership`]);
-//! what the application may do is `life`'s business. The rules it follows are numbered in `docs/lease.md`.
+//! `Lead` knows nothing of applications or hooks: it says until when this node may act as leader
+//! ([`Leadership`]); what the application may do is `life`'s business. The rules it follows are
+//! numbered in `docs/lease.md`.
 //!
 //! ```text
-//!   inputs -> view (what was seen, the timer) -> take (may I try?) -> acquire (one transaction, resolved)
+//!   inputs -> view (what was seen, the timer) -> take (may I try?) -> acquire (one transaction,
+//! resolved)
 //!                                                                        |
-//!            release <- fenced <- closed <- deadline, loss, demotion <- term (renew, list, sync, cluster)
+//!            release <- fenced <- closed <- deadline, loss, demotion <- term (renew, list, sync,
+//! cluster)
 //! ```
 //!
 //! Invariant: a term is open only while `now < deadline`, and once closed it never opens again.
@@ -85,11 +89,13 @@ pub struct Standing {
     pub follows: Option<Follows>,
     /// Enough members report, and none of them has data (`bootstrap_expect`).
     pub may_bootstrap: bool,
-    /// The sync set under which the application's last start may have cut the end of its data (MariaDB's
-    /// `init-rpl-role=SLAVE`). Until the node follows or leads again, that set is counted too: what its other members
-    /// acknowledged may be missing here even if `state/sync` names this node alone by now.
+    /// The sync set under which the application's last start may have cut the end of its data
+    /// (MariaDB's `init-rpl-role=SLAVE`). Until the node follows or leads again, that set is
+    /// counted too: what its other members acknowledged may be missing here even if `state/sync`
+    /// names this node alone by now.
     pub cut_under: Option<SyncValue>,
-    /// Something bars this node from taking: `no_failover`, a hold-down, an application that is down, leaving.
+    /// Something bars this node from taking: `no_failover`, a hold-down, an application that is
+    /// down, leaving.
     pub barred: Option<Reason>,
 }
 
@@ -106,7 +112,8 @@ pub struct Standpoint {
 pub enum Seen {
     /// An ordinary read, or a blocking query that returned with a change or at the end of its wait.
     Read,
-    /// A blocking query returned before its wait was over with an unchanged or lower index: a restore, perhaps.
+    /// A blocking query returned before its wait was over with an unchanged or lower index: a
+    /// restore, perhaps.
     Early,
 }
 
@@ -137,11 +144,13 @@ pub enum LeadIn {
         answers: BTreeMap<NodeName, Standpoint>,
     },
     FloorDurable(Epoch),
-    /// A planned demotion begins, or the application died: the term closes, no renewal is sent any more.
+    /// A planned demotion begins, or the application died: the term closes, no renewal is sent any
+    /// more.
     Demote {
         why: Reason,
     },
-    /// Nothing of the former role writes any more: the demote hook is done, or the whole tree is gone.
+    /// Nothing of the former role writes any more: the demote hook is done, or the whole tree is
+    /// gone.
     Fenced,
     /// After `Fenced`: release clean.
     Release {
@@ -149,11 +158,13 @@ pub enum LeadIn {
     },
     /// After `Fenced`: the successor did not catch up, take again under a new epoch.
     TakeAgain,
-    /// Leader only: the members whose `replicate` for this term succeeded and whose floor is durable.
+    /// Leader only: the members whose `replicate` for this term succeeded and whose floor is
+    /// durable.
     Admit(Member),
     /// Leader only: the member did not answer for long enough.
     Expel(Member),
-    /// Leader only: replicas that follow this term now and can acknowledge; what the sync set should become.
+    /// Leader only: replicas that follow this term now and can acknowledge; what the sync set
+    /// should become.
     SyncReady(BTreeSet<NodeName>),
     /// The `sync` hook ended: it is in force or it is not.
     SyncHooked {
@@ -215,7 +226,8 @@ pub enum Leadership {
         deadline: At,
         /// Nothing may become writable before this (first bootstrap).
         promote_from: At,
-        /// Same node and run as the term before, which was open until now: the application stays as it is, no hook runs.
+        /// Same node and run as the term before, which was open until now: the application stays as
+        /// it is, no hook runs.
         retaken: bool,
     },
     /// Over for good; the lock is given back once fenced.

@@ -1,6 +1,8 @@
-//! Planted faults. With the feature `mutants` one of them can be switched on; each must then be caught by the model.
+//! Planted faults. With the feature `mutants` one of them can be switched on; each must then be
+//! caught by the model.
 //!
-//! Without the feature [`on`] is `false` at compile time and costs nothing. Numbers are those of `docs/lease.md`.
+//! Without the feature [`on`] is `false` at compile time and costs nothing. Numbers are those of
+//! `docs/lease.md`.
 
 /// One rule off.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -54,10 +56,13 @@ pub enum Mutant {
     M31 = 31,
     /// A clean value of another epoch, or on a locked key, is believed.
     M32 = 32,
-    /// Every change of the sync set is hooked first and written then, whatever the number of acknowledgements.
+    /// Every change of the sync set is hooked first and written then, whatever the number of
+    /// acknowledgements.
     M36 = 36,
     /// A start that cut the application's tail is not counted by the set it was cut under.
     M37 = 37,
+    /// A take-over that cannot be applied any more stays open.
+    M39 = 39,
     /// That the cluster is not made yet is judged but not checked.
     M38 = 38,
 }

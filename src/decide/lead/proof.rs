@@ -1,7 +1,8 @@
 //! Until when a term may act, from a list of proofs.
 //!
-//! Each source says "until then"; the latest holds. A shorter lease cuts them all (rule 5). Renewals are the one
-//! source today; promises of other members become another without any change to who reads the deadline.
+//! Each source says "until then"; the latest holds. A shorter lease cuts them all (rule 5).
+//! Renewals are the one source today; promises of other members become another without any change
+//! to who reads the deadline.
 
 use super::super::time::{At, Span};
 use super::mutant::{self, Mutant};
@@ -42,7 +43,8 @@ impl Proofs {
         }
     }
 
-    /// A value with `lease`, sent then, is known to stand. It replaces what was known of the lease before.
+    /// A value with `lease`, sent then, is known to stand. It replaces what was known of the lease
+    /// before.
     pub(super) fn confirmed(&mut self, sent: At, lease: Span) {
         self.shortest = lease;
         let until = self.until.entry(Source::Renewal).or_default();

@@ -1,4 +1,5 @@
-//! Giving the lock back (rule 8): only when fenced, never before the wait of a first bootstrap is over, and final.
+//! Giving the lock back (rule 8): only when fenced, never before the wait of a first bootstrap is
+//! over, and final.
 //!
 //! Sending it ends the term, answered or not: after it this node waits like everyone else.
 
@@ -62,7 +63,8 @@ impl Lead {
     fn decide_release(&mut self, now: At, out: &mut Vec<LeadOut>) {
         let Some(term) = &self.term else { return };
         let Some(release) = &term.release else { return };
-        // An unanswered renewal or take-over of ours is settled first: no second write to a key with an open one.
+        // An unanswered renewal or take-over of ours is settled first: no second write to a key
+        // with an open one.
         let busy = term.renewal.attempt.is_some() || self.taking.is_some();
         if release.write.is_some() || busy || now < term.promote_from {
             return;
@@ -128,7 +130,8 @@ impl Lead {
         match write.look(now, index, read, false) {
             Settled::Open => {}
             Settled::Moved | Settled::Void if !self.holds_lock() => self.drop_term(),
-            // Something else moved the key while our session holds it: give back what stands there now.
+            // Something else moved the key while our session holds it: give back what stands there
+            // now.
             Settled::Moved | Settled::Void => {
                 if let Some(release) = self.term.as_mut().and_then(|term| term.release.as_mut()) {
                     release.write = None;

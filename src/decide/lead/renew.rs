@@ -1,8 +1,9 @@
 //! Renewals: the proof, and the heartbeat that everyone watches (rules 3 to 5).
 //!
-//! One attempt at a time, bound to the session and to the index of `leader` as last seen; `n` grows with every attempt.
-//! Only the answer to that very attempt moves the deadline, and only while the term is open. Any other answer asks for
-//! a consistent read; the next attempt goes out at what that shows.
+//! One attempt at a time, bound to the session and to the index of `leader` as last seen; `n` grows
+//! with every attempt. Only the answer to that very attempt moves the deadline, and only while the
+//! term is open. Any other answer asks for a consistent read; the next attempt goes out at what
+//! that shows.
 
 use super::super::call::{Answer, Call, Entry, StoreError, Verb};
 use super::super::records::{LeaderValue, LockState, encode};

@@ -1,6 +1,7 @@
 //! Sessions: one an acquisition, kept alive while it is open or held, destroyed when it is over.
 //!
-//! Nothing here proves anything: Consul ends sessions late, and early too. A session that is gone only asks for a read.
+//! Nothing here proves anything: Consul ends sessions late, and early too. A session that is gone
+//! only asks for a read.
 
 use super::super::call::{Answer, Call, StoreError};
 use super::super::time::{At, Span};

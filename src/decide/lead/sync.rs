@@ -1,10 +1,12 @@
-//! The sync set (rule 17): what the application requires, what `state/sync` says, and the order between them.
+//! The sync set (rule 17): what the application requires, what `state/sync` says, and the order
+//! between them.
 //!
-//! In force: every commit, past ones included, is on at least `acks` of `members`. Written: a taker asks
-//! `len(members) - acks + 1` of those. The written set is safe while
-//! `in force.acks >= written.acks + |in force.members - written.members|` ([`SyncSet::covers`]); every step keeps that,
-//! whatever the outcome of the write or hook under way. For sets in which every member must acknowledge this gives
-//! "add: hook, then write; remove: write, then hook"; where one acknowledgement of many suffices it gives the reverse.
+//! In force: every commit, past ones included, is on at least `acks` of `members`. Written: a taker
+//! asks `len(members) - acks + 1` of those. The written set is safe while `in force.acks >=
+//! written.acks + |in force.members - written.members|` ([`SyncSet::covers`]); every step keeps
+//! that, whatever the outcome of the write or hook under way. For sets in which every member must
+//! acknowledge this gives "add: hook, then write; remove: write, then hook"; where one
+//! acknowledgement of many suffices it gives the reverse.
 
 use super::super::call::{Answer, Call, Entry, StoreError, Verb};
 use super::super::records::{SyncValue, encode};
@@ -279,7 +281,8 @@ mod tests {
         SyncSet { members: members.map(|i| NodeName::new(&format!("n{i}"))).collect(), acks }
     }
 
-    /// `covers` is exactly: no commit on `acks` members in force is missed by every quorum of the written set.
+    /// `covers` is exactly: no commit on `acks` members in force is missed by every quorum of the
+    /// written set.
     #[test]
     fn covers_is_what_the_counted_rule_needs() {
         for force in 1_u32..16 {

@@ -1,8 +1,9 @@
-//! May this node try, when, and what it prepares (rules 9 to 11, 13, 18): everything before the one transaction.
+//! May this node try, when, and what it prepares (rules 9 to 11, 13, 18): everything before the one
+//! transaction.
 //!
-//! [`Lead::judge`] is one reading of the view; it answers with the case, or with what bars this node. An attempt then
-//! gets a session, asks positions where they decide, waits its rank, and reads all it judged once more, consistently.
-//! Anything that moved in between ends the attempt.
+//! [`Lead::judge`] is one reading of the view; it answers with the case, or with what bars this
+//! node. An attempt then gets a session, asks positions where they decide, waits its rank, and
+//! reads all it judged once more, consistently. Anything that moved in between ends the attempt.
 
 use super::super::call::{Call, Verb};
 use super::super::reason::Reason;

@@ -1,6 +1,7 @@
 //! A term of our own: opened once by an acquisition, closed once, given back when fenced (rule 6).
 //!
-//! Closing is final: no success, proof or restart opens it again; only a new acquisition makes a new term.
+//! Closing is final: no success, proof or restart opens it again; only a new acquisition makes a
+//! new term.
 
 use super::super::reason::Reason;
 use super::super::time::At;
@@ -48,7 +49,8 @@ impl Lead {
         }
     }
 
-    /// Over for good. What was under way for it is forgotten: it is bound to its session and its indexes.
+    /// Over for good. What was under way for it is forgotten: it is bound to its session and its
+    /// indexes.
     pub(super) fn close(&mut self, why: Reason, out: &mut Vec<LeadOut>) {
         let Some(term) = &mut self.term else { return };
         if !term.open {
@@ -79,7 +81,8 @@ impl Lead {
         leader.session.as_ref() == Some(&term.session)
     }
 
-    /// After anything was seen: loss closes the term; a closed and fenced one that was lost is nothing any more.
+    /// After anything was seen: loss closes the term; a closed and fenced one that was lost is
+    /// nothing any more.
     pub(super) fn heed_loss(&mut self, out: &mut Vec<LeadOut>) {
         if !self.is_lost() {
             return;

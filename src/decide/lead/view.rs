@@ -1,8 +1,10 @@
-//! What was seen of `leader`, `state/term` and `state/sync`, and the timer that runs since (rule 10).
+//! What was seen of `leader`, `state/term` and `state/sync`, and the timer that runs since (rule
+//! 10).
 //!
-//! The timer starts at the first receipt of the current pair of ModifyIndexes, whatever changed and however it was
-//! read. An older answer that arrives late changes nothing; a key whose index went back under our eyes was restored,
-//! and then nothing is taken at once for a maximum lease. Nothing here decides.
+//! The timer starts at the first receipt of the current pair of ModifyIndexes, whatever changed and
+//! however it was read. An older answer that arrives late changes nothing; a key whose index went
+//! back under our eyes was restored, and then nothing is taken at once for a maximum lease. Nothing
+//! here decides.
 
 use super::super::call::Entry;
 use super::super::records::{self, Follows, LeaderValue, SyncValue, TermValue};
@@ -12,7 +14,8 @@ use super::Seen;
 use super::mutant::{self, Mutant};
 use serde::de::DeserializeOwned;
 
-/// `(1 + rho) / (1 - rho)` with rho 1 % a clock is 1.0203: the wait that covers a lease on another node's clock.
+/// `(1 + rho) / (1 - rho)` with rho 1 % a clock is 1.0203: the wait that covers a lease on another
+/// node's clock.
 pub(super) fn wait_for(lease: Span) -> Span {
     let percent = if mutant::on(Mutant::M12) { 101 } else { 103 };
     lease.scaled_up(percent, 100)
@@ -60,7 +63,8 @@ impl<T: DeserializeOwned> Slot<T> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum How {
     Watch(Seen),
-    /// A consistent read, and the key's index known when it was sent: an index below that one went back.
+    /// A consistent read, and the key's index known when it was sent: an index below that one went
+    /// back.
     Fresh(Index),
 }
 
@@ -85,7 +89,8 @@ fn change(known: Index, seen: Index, how: How) -> Change {
     }
 }
 
-/// Consecutive epochs of one run of one node: nobody else led in between, so what followed the first follows the last.
+/// Consecutive epochs of one run of one node: nobody else led in between, so what followed the
+/// first follows the last.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Lineage {
     node: NodeName,
@@ -99,7 +104,8 @@ pub(super) struct View {
     pub(super) leader: Option<Slot<LeaderValue>>,
     pub(super) term: Option<Slot<TermValue>>,
     pub(super) sync: Slot<SyncValue>,
-    /// Whether `state/cluster` was ever seen. It is written once; nobody acts on its absence afterwards.
+    /// Whether `state/cluster` was ever seen. It is written once; nobody acts on its absence
+    /// afterwards.
     pub(super) cluster: bool,
     /// First receipt of the current (leader, term) indexes.
     pub(super) since: At,
@@ -142,7 +148,8 @@ impl View {
         self.leader.as_ref().and_then(|slot| slot.body.value())
     }
 
-    /// The sync set of the current term: one of an older epoch says nothing of what this term acknowledged.
+    /// The sync set of the current term: one of an older epoch says nothing of what this term
+    /// acknowledged.
     pub(super) fn sync_in_force(&self) -> Option<&SyncValue> {
         let epoch = self.term_value()?.epoch;
         let value = self.sync.body.value()?;
@@ -258,7 +265,8 @@ mod tests {
     #[test]
     fn a_wait_covers_the_lease_on_the_worst_pair_of_clocks() {
         for lease in [2_000_u64, 3_000, 3_001, 30_000] {
-            // The holder's clock runs 1 % slow, the taker's 1 % fast: in true time, scaled by 10,000.
+            // The holder's clock runs 1 % slow, the taker's 1 % fast: in true time, scaled by
+            // 10,000.
             let holder = lease * 10_000 * 100 / 99;
             let taker = wait_for(Span(lease)).0 * 10_000 * 100 / 101;
             assert!(taker >= holder, "lease {lease}: taker {taker}, holder {holder}");

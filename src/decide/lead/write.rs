@@ -1,7 +1,8 @@
-//! A write whose outcome may be unknown: it keeps its indexes and its session until a read settles it (rule 2).
+//! A write whose outcome may be unknown: it keeps its indexes and its session until a read settles
+//! it (rule 2).
 //!
-//! While unsettled the *identical* request may be sent again: bound to an index, at most one copy can apply. Nothing
-//! else is written to that key before.
+//! While unsettled the *identical* request may be sent again: bound to an index, at most one copy
+//! can apply. Nothing else is written to that key before.
 
 use super::super::call::{Call, StoreError};
 use super::super::time::{At, Span};
@@ -61,8 +62,8 @@ impl Write {
         self.again = Some(FOREVER);
     }
 
-    /// What is seen of its key: `index` now; `read`: by a read that just came back; `dead`: one sent after the
-    /// session was known to be gone.
+    /// What is seen of its key: `index` now; `read`: by a read that just came back; `dead`: one
+    /// sent after the session was known to be gone.
     pub(super) fn look(&mut self, now: At, index: Index, read: bool, dead: bool) -> Settled {
         if index != self.index {
             return Settled::Moved;

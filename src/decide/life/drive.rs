@@ -57,8 +57,8 @@ impl Node {
         }
     }
 
-    /// A leader whose application is down or starting: after one lease others may do better. And a term that
-    /// is over goes back at once where nothing of this node can write.
+    /// A leader whose application is down or starting: after one lease others may do better. And a
+    /// term that is over goes back at once where nothing of this node can write.
     fn give_back_if_idle(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
         let starting = matches!(
             self.state,
@@ -112,8 +112,8 @@ impl Node {
         if let (Some(own), Some(theirs)) = (&self.disk.cluster, &self.cluster) {
             if *own != theirs.id {
                 let text = format!(
-                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; mount \
-                     the right volume, or empty it to join as a new node",
+                    "the volume holds data of cluster {own}, but `{}` in Consul is cluster {}; \
+                     mount the right volume, or empty it to join as a new node",
                     self.boot.cluster_name, theirs.id
                 );
                 self.refuse(now, Reason::new("start.foreign", text), out);
@@ -133,8 +133,8 @@ impl Node {
         self.start_soon(now, out)
     }
 
-    /// The hook had succeeded and its cluster is Consul's: only the marker was left to remove. A creation that Consul
-    /// does not know never happened, whoever created since.
+    /// The hook had succeeded and its cluster is Consul's: only the marker was left to remove. A
+    /// creation that Consul does not know never happened, whoever created since.
     fn bootstrap_counts(&self) -> bool {
         let theirs = self.cluster.as_ref().map(|cluster| &cluster.id);
         self.disk.cluster.is_some() && self.disk.cluster.as_ref() == theirs

@@ -53,6 +53,8 @@ pub struct Follow {
     retry: Option<At>,
     /// Receiving was stopped for an answer that must be final.
     pub frozen: Option<At>,
+    /// The final position, as long as nothing is received since.
+    pub(crate) last: Option<super::freeze::Final>,
 }
 
 impl Follow {
@@ -72,6 +74,7 @@ impl Follow {
     }
 
     pub fn thaw(&mut self) {
+        self.last = None;
         if self.frozen.take().is_some() {
             self.receives = false;
             self.retry = None;
@@ -129,11 +132,14 @@ impl Node {
             }
             return;
         }
-        if self.follow.retry.is_some_and(|at| now < at) || self.main_hook_running() {
+        // A freeze under way could stop what replicate has just started.
+        let busy = self.main_hook_running() || self.freezing.is_some();
+        if self.follow.retry.is_some_and(|at| now < at) || busy {
             return;
         }
         self.follow.attempt += 1;
         self.follow.frozen = None;
+        self.follow.last = None;
         self.follow.running = Some((leader, part));
         let facts = with(self.facts(), "SYNC_SELF", part.name());
         let facts = with(facts, "ATTEMPT", self.follow.attempt);

@@ -97,8 +97,8 @@ impl Node {
             Hook::PreStart => timeouts.pre_start,
             Hook::Replicate => timeouts.replicate,
             Hook::Promote => timeouts.promote,
-            // A demotion's time is what the lease has left; its caller says it.
-            Hook::Demote => timeouts.promote,
+            // What the lease has left bounds it too; its caller says that.
+            Hook::Demote => timeouts.demote,
             Hook::Sync => timeouts.sync,
             Hook::Position => timeouts.position,
             Hook::Health => timeouts.health,
@@ -111,6 +111,7 @@ impl Node {
             Side::Replicate | Side::Sync { .. } => true,
             Side::Health
             | Side::Answer { .. }
+            | Side::Freeze
             | Side::Survey { .. }
             | Side::Final
             | Side::Barrier
@@ -165,7 +166,8 @@ impl Node {
     fn side_ended(&mut self, now: At, side: Side, end: HookEnd, out: &mut Outbox) {
         match side {
             Side::Health => self.health_ended(now, end, out),
-            Side::Answer { ask, frozen } => self.answer_ended(now, ask, frozen, end, out),
+            Side::Answer { ask } => self.answer_ended(now, ask, end, out),
+            Side::Freeze => self.freeze_ended(now, end, out),
             Side::Survey { survey } => self.own_survey_ended(now, survey, end, out),
             Side::Final => self.final_ended(end),
             Side::Barrier => self.barrier_ended(now, end, out),

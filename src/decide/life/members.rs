@@ -133,7 +133,7 @@ impl Node {
         if self.stop {
             return Some(Reason::new("bar.stop", "lictor was asked to stop"));
         }
-        if self.set.no_failover.contains(self.me()) && disk == Disk::Data {
+        if self.set.no_failover.contains(self.me()) {
             return Some(Reason::new("bar.no-failover", "`no_failover` names this node"));
         }
         let ready = match &self.state {

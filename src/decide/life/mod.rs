@@ -12,6 +12,7 @@ pub mod crash;
 pub mod drive;
 pub mod facts;
 pub mod follow;
+pub mod freeze;
 pub mod hooks;
 pub mod members;
 pub mod peers;
@@ -104,6 +105,7 @@ pub struct Node {
     pub(crate) lag: hooks::Lag,
     pub(crate) sides: BTreeMap<OpId, Side>,
     pub(crate) follow: follow::Follow,
+    pub(crate) freezing: Option<freeze::Freezing>,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
     pub(crate) requests: BTreeMap<String, (RequestValue, Index)>,
@@ -123,8 +125,8 @@ pub struct Node {
     /// Whom a planned demotion was for, should it end by a kill.
     pub(crate) heir: Option<NodeName>,
     pub(crate) wrote_cluster: bool,
-    /// The sync set under which this node, as the last leader, started its application again: a start may
-    /// cut the end of the data that only others acknowledged.
+    /// The sync set under which this node, as the last leader, started its application again: a
+    /// start may cut the end of the data that only others acknowledged.
     pub(crate) cut_under: Option<SyncValue>,
     pub(crate) stop: bool,
     pub(crate) standing: Option<super::lead::Standing>,
@@ -162,6 +164,7 @@ impl Node {
             lag: hooks::Lag::default(),
             sides: BTreeMap::new(),
             follow,
+            freezing: None,
             cluster: None,
             members: BTreeMap::new(),
             requests: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! Direct questions between nodes: pings of a leader, positions for a survey, a barrier or a
 //! switchover.
 
-use super::facts::with;
+use super::freeze::Asker;
 use super::{Node, Side};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};
@@ -16,9 +16,13 @@ const PING_STEP: Span = Span::secs(1);
 const PING_TIMEOUT: Span = Span::secs(1);
 /// A position is a hook's work on the other side; more than its usual 30 ms is a busy machine.
 const POSITION_TIMEOUT: Span = Span(1_000);
-/// A survey ends with whoever answered by then.
+/// A survey for the rank ends with whoever answered by then.
 const SURVEY_MOST: Span = Span(1_200);
-/// A node that can't freeze at this moment (a hook is being stopped) is asked again so soon.
+/// To stop receiving from a primary that hangs takes MariaDB a second (measured: 1.03 s).
+const FREEZE_TIMEOUT: Span = Span(2_500);
+/// The same for a survey whose answers are counted.
+const COUNT_MOST: Span = Span(2_700);
+/// Who can't freeze at this moment (replicate is being stopped) is asked again so soon.
 const ASK_AGAIN: Span = Span(50);
 
 /// What the `position` hook answers.
@@ -58,8 +62,8 @@ struct Survey {
     lead: OpId,
     waiting: BTreeSet<NodeName>,
     answers: BTreeMap<NodeName, Standpoint>,
-    /// What is asked, and who refused it and is asked again when.
-    ask: Ask,
+    wanted: Wanted,
+    /// Who refused and is asked again when.
     again: BTreeMap<NodeName, At>,
     give_up: At,
 }
@@ -131,33 +135,26 @@ impl Node {
     }
 
     pub(crate) fn survey(&mut self, now: At, wanted: Wanted, out: &mut Outbox) {
-        if wanted.freeze {
-            self.cancel_replicate(out);
-            self.freeze(now);
-        }
         let survey = self.next_op();
-        let ask =
-            Ask::Position { freeze: wanted.freeze, epoch: wanted.epoch, run: wanted.run.clone() };
-        let me = self.me().clone();
-        let mut waiting = BTreeSet::new();
-        for node in wanted.nodes.iter().filter(|node| **node != me) {
-            if self.ask_for_survey(survey, node, ask.clone(), out) {
-                waiting.insert(node.clone());
-            }
-        }
-        waiting.insert(me);
-        let give_up = now + SURVEY_MOST;
-        let entry = Survey {
-            lead: wanted.id,
-            waiting,
-            answers: BTreeMap::new(),
-            ask,
-            again: BTreeMap::new(),
-            give_up,
-        };
+        let others: Vec<NodeName> =
+            wanted.nodes.iter().filter(|node| *node != self.me()).cloned().collect();
+        let mut waiting: BTreeSet<NodeName> = others
+            .into_iter()
+            .filter(|node| self.ask_for_survey(survey, node, &wanted, out))
+            .collect();
+        waiting.insert(self.me().clone());
+        let give_up = now + if wanted.freeze { COUNT_MOST } else { SURVEY_MOST };
+        let term = (wanted.epoch, wanted.run.clone());
+        let freeze = wanted.freeze;
+        let (answers, again) = (BTreeMap::new(), BTreeMap::new());
+        let entry = Survey { lead: wanted.id, waiting, answers, wanted, again, give_up };
         self.peers.surveys.insert(survey, entry);
-        let facts = self.freeze_facts(wanted.freeze);
-        self.run_side(Side::Survey { survey }, facts, out);
+        if freeze {
+            self.frozen_wanted(now, term, Asker::Survey(survey), out);
+        } else {
+            let facts = self.facts();
+            self.run_side(Side::Survey { survey }, facts, out);
+        }
     }
 
     /// Whether it could be asked.
@@ -165,38 +162,45 @@ impl Node {
         &mut self,
         survey: OpId,
         node: &NodeName,
-        ask: Ask,
+        wanted: &Wanted,
         out: &mut Outbox,
     ) -> bool {
-        let Some(id) = self.peer_call(node, ask, POSITION_TIMEOUT, out) else { return false };
+        let (freeze, epoch, run) = (wanted.freeze, wanted.epoch, wanted.run.clone());
+        let timeout = if freeze { FREEZE_TIMEOUT } else { POSITION_TIMEOUT };
+        let ask = Ask::Position { freeze, epoch, run };
+        let Some(id) = self.peer_call(node, ask, timeout, out) else { return false };
         self.peers.calls.insert(id, Asked::Survey { survey, node: node.clone() });
         true
     }
 
-    /// A refusal of a final answer is not its last word; of another it is.
-    fn survey_refused(&mut self, now: At, survey: OpId, node: NodeName, out: &mut Outbox) {
-        if let Some(entry) = self.peers.surveys.get_mut(&survey)
-            && matches!(entry.ask, Ask::Position { freeze: true, .. })
-        {
-            entry.again.insert(node, now + ASK_AGAIN);
-            return;
+    /// Where answers are counted, a refusal is not the last word: all are needed, and most refuse
+    /// for a moment only.
+    pub(crate) fn survey_refused(
+        &mut self,
+        now: At,
+        survey: OpId,
+        node: NodeName,
+        out: &mut Outbox,
+    ) {
+        match self.peers.surveys.get_mut(&survey).filter(|entry| entry.wanted.freeze) {
+            Some(entry) => {
+                entry.again.insert(node, now + ASK_AGAIN);
+            }
+            None => self.survey_answered(now, survey, node, None, out),
         }
-        self.survey_answered(now, survey, node, None, out);
     }
 
     fn tend_surveys(&mut self, now: At, out: &mut Outbox) {
         let mut due = Vec::new();
         for (survey, entry) in &mut self.peers.surveys {
-            entry.again.retain(|node, at| {
-                let wait = now < *at;
-                if !wait {
-                    due.push((*survey, node.clone(), entry.ask.clone()));
-                }
-                wait
-            });
+            let nodes = entry.again.iter().filter(|(_, at)| now >= **at);
+            due.extend(nodes.map(|(node, _)| (*survey, node.clone(), entry.wanted.clone())));
+            entry.again.retain(|_, at| now < *at);
         }
-        for (survey, node, ask) in due {
-            if !self.ask_for_survey(survey, &node, ask, out) {
+        for (survey, node, wanted) in due {
+            if node == *self.me() {
+                self.frozen_wanted(now, (wanted.epoch, wanted.run), Asker::Survey(survey), out);
+            } else if !self.ask_for_survey(survey, &node, &wanted, out) {
                 self.survey_answered(now, survey, node, None, out);
             }
         }
@@ -204,11 +208,6 @@ impl Node {
         for survey in late.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.survey_over(now, survey, out);
         }
-    }
-
-    fn freeze_facts(&self, freeze: bool) -> super::facts::Facts {
-        let facts = self.facts();
-        if freeze { with(facts, "FREEZE", 1) } else { facts }
     }
 
     pub(crate) fn own_survey_ended(
@@ -223,12 +222,12 @@ impl Node {
         let point = read_position(&end).map(|position| Standpoint {
             order: position.order,
             priority,
-            frozen: self.follow.frozen.is_some(),
+            frozen: false,
         });
         self.survey_answered(now, survey, me, point, out);
     }
 
-    fn survey_answered(
+    pub(crate) fn survey_answered(
         &mut self,
         now: At,
         survey: OpId,
@@ -278,31 +277,23 @@ impl Node {
                 let told = Told::Pong { epoch, state: self.state.name().to_owned() };
                 out.push(Effect::PeerAnswer { id, told });
             }
-            Ask::Position { freeze, epoch, run } => {
-                match self.may_answer(freeze, epoch, &run, out) {
-                    Ok(()) => {
-                        if freeze {
-                            self.freeze(now);
-                        }
-                        let facts = self.freeze_facts(freeze);
-                        self.run_side(Side::Answer { ask: id, frozen: freeze }, facts, out);
-                    }
-                    Err(reason) => {
-                        let told = Told::Refused { reason };
-                        out.push(Effect::PeerAnswer { id, told });
-                    }
+            Ask::Position { freeze, epoch, run } => match self.may_answer(freeze, epoch, &run) {
+                Ok(()) if freeze => {
+                    self.frozen_wanted(now, (epoch, run), Asker::Peer(id), out);
                 }
-            }
+                Ok(()) => {
+                    let facts = self.facts();
+                    self.run_side(Side::Answer { ask: id }, facts, out);
+                }
+                Err(reason) => {
+                    let told = Told::Refused { reason };
+                    out.push(Effect::PeerAnswer { id, told });
+                }
+            },
         }
     }
 
-    fn may_answer(
-        &mut self,
-        freeze: bool,
-        epoch: Epoch,
-        run: &RunId,
-        out: &mut Outbox,
-    ) -> Result<(), String> {
+    fn may_answer(&self, freeze: bool, epoch: Epoch, run: &RunId) -> Result<(), String> {
         if self.app.is_none() || !self.state.serves() {
             return Err(format!("the node is {}", self.state.name()));
         }
@@ -316,30 +307,17 @@ impl Node {
         if !same {
             return Err("this node sees another term".into());
         }
-        if self.main_hook_running() {
-            // What it has sent to the application may still take effect: the next answer can be
-            // final, this one not.
-            self.cancel_replicate(out);
-            return Err("replicate was under way and is stopped; ask again".into());
-        }
         Ok(())
     }
 
-    pub(crate) fn answer_ended(
-        &mut self,
-        _now: At,
-        ask: OpId,
-        frozen: bool,
-        end: HookEnd,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn answer_ended(&mut self, _now: At, ask: OpId, end: HookEnd, out: &mut Outbox) {
         let told = match read_position(&end) {
             Some(position) => Told::Position {
                 order: position.order,
                 text: position.text,
                 lag_seconds: position.lag_seconds,
                 priority: self.set.priority(self.me()),
-                frozen: frozen && self.follow.frozen.is_some(),
+                frozen: false,
             },
             None => Told::Refused { reason: format!("the position hook ended with {end:?}") },
         };

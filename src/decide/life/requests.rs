@@ -91,7 +91,8 @@ impl Node {
         self.forget_old(out);
     }
 
-    /// Requests are kept for a while, for whoever asks what became of them, then removed with their results.
+    /// Requests are kept for a while, for whoever asks what became of them, then removed with their
+    /// results.
     fn forget_old(&mut self, out: &mut Outbox) {
         let old = |request: &RequestValue| request.expires.saturating_add(KEPT_MS) < self.wall;
         let Some((id, at)) =
@@ -149,7 +150,8 @@ impl Node {
         }
     }
 
-    /// Before a successor is chosen the candidates say how far they are; whoever is silent is chosen last.
+    /// Before a successor is chosen the candidates say how far they are; whoever is silent is
+    /// chosen last.
     fn still_asking(&mut self, now: At, out: &mut Outbox) -> bool {
         let fit: Vec<NodeName> = self
             .members

@@ -115,7 +115,8 @@ impl Node {
     /// too little.
     pub(crate) fn demote(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
         self.cancel_main_hooks(out);
-        // A killed primary tells no final position. In sync mode the heir is counted, else positions choose.
+        // A killed primary tells no final position. In sync mode the heir is counted, else
+        // positions choose.
         let counted = demotion.planned && self.set.lead.sync != SyncMode::Off;
         self.heir = demotion.to.clone().filter(|_| counted);
         let kill_at = self.kill_at(self.last_deadline);
@@ -126,7 +127,8 @@ impl Node {
         }
         let facts =
             with(self.facts(), "DEMOTE", if demotion.planned { "planned" } else { "fence" });
-        let hook = self.run_hook_for(Hook::Demote, facts, left, Some(kill_at), out);
+        let time = left.min(self.set.timeouts.demote);
+        let hook = self.run_hook_for(Hook::Demote, facts, time, Some(kill_at), out);
         self.to(now, State::Demoting { hook, demotion });
     }
 

@@ -21,6 +21,8 @@ pub struct Timeouts {
     pub pre_start: Span,
     pub replicate: Span,
     pub promote: Span,
+    /// Beside what the lease has left.
+    pub demote: Span,
     pub position: Span,
     pub health: Span,
     pub sync: Span,

@@ -200,11 +200,12 @@ impl State {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Side {
     Health,
-    /// `position` for a peer, frozen or not.
+    /// `position` for a peer.
     Answer {
         ask: OpId,
-        frozen: bool,
     },
+    /// `position` that first stops receiving, for whoever asked.
+    Freeze,
     /// The own part of a survey.
     Survey {
         survey: OpId,
@@ -226,9 +227,12 @@ impl Side {
     pub fn hook(&self) -> Hook {
         match self {
             Side::Health => Hook::Health,
-            Side::Answer { .. } | Side::Survey { .. } | Side::Final | Side::Barrier | Side::Lag => {
-                Hook::Position
-            }
+            Side::Answer { .. }
+            | Side::Freeze
+            | Side::Survey { .. }
+            | Side::Final
+            | Side::Barrier
+            | Side::Lag => Hook::Position,
             Side::Sync { .. } => Hook::Sync,
             Side::Replicate => Hook::Replicate,
         }

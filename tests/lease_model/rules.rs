@@ -1,0 +1,42 @@
+//! What a search is given: the settings, and the faults it may use.
+
+use crate::decide::lead::SyncMode;
+
+/// What does not change during a search.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Rules {
+    pub lease: u64,
+    pub lease_max: u64,
+    /// A tick on a holder's clock, and on everybody else's: 1.03 apart, all that the wait allows
+    /// for.
+    pub slow_tick: u64,
+    pub fast_tick: u64,
+    pub sync: SyncMode,
+    pub guard: bool,
+    /// Node 2 is a second process of node 0, on the same disk.
+    pub twin: bool,
+    /// Nodes step by themselves at every tick.
+    pub eager: bool,
+    /// No state beyond this epoch is looked at.
+    pub last_epoch: u64,
+    pub shorter: u64,
+}
+
+/// Faults and acts left.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Budget {
+    pub slow: u8,
+    pub dup: u8,
+    pub sessions: u8,
+    pub crashes: u8,
+    pub puts: u8,
+    pub deletes: u8,
+    pub shorter: u8,
+    pub demotions: u8,
+    pub lists: u8,
+    pub syncs: u8,
+    pub commits: u8,
+    pub mutes: u8,
+    pub restores: u8,
+    pub wipes: u8,
+}
