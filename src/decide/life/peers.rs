@@ -323,6 +323,11 @@ impl Node {
         if !same {
             return Err("this node sees another term".into());
         }
+        // Wiped and cloned since, it may miss what it acknowledged before: its word would count.
+        let known = self.follow.done.as_ref().zip(self.term_seen());
+        if !known.is_some_and(|(done, term)| done.node == term.node && done.run == term.run) {
+            return Err("this node's data did not follow that term".into());
+        }
         Ok(())
     }
 
