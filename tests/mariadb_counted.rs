@@ -85,6 +85,31 @@ fn without_the_replica_that_may_have_it_nobody_is_promoted() {
     cluster.wait_equal();
 }
 
+#[test]
+fn a_replica_that_lost_its_volume_does_not_count() {
+    let mut cluster = Cluster::start(options());
+    only_the_worse_replica_has(&cluster, 3);
+    cluster.node_mut("n1").kill();
+    cluster.node_mut("n3").kill();
+    cluster.node("n3").wipe();
+    cluster.node_mut("n3").start();
+    let began = Instant::now();
+    // From n2: its data is no older than n2's, and still not what it was counted for.
+    wait_for(CONVERGE_LIMIT, "n3 is cloned", || {
+        assert_eq!(cluster.primary(), None, "the row is on n1's disk alone");
+        cluster.node("n3").status().is_some_and(|status| status["state"] == "replica")
+    });
+    wait_for(NO_PROMOTION * 2, "ten seconds without a promotion", || {
+        assert_eq!(cluster.primary(), None, "the row is on n1's disk alone");
+        began.elapsed() >= NO_PROMOTION
+    });
+    cluster.node_mut("n1").start();
+    let primary = cluster.wait_converged();
+    println!("{primary} leads when n1 is back");
+    assert_eq!(has(&cluster, &primary, 3), 1, "the acknowledged row is on the primary");
+    cluster.wait_equal();
+}
+
 /// The reason that `lictor status` shows for a node.
 fn reason_of(status: &Value, node: &str) -> String {
     let members = status["members"].as_array().expect("a list");
