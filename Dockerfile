@@ -12,8 +12,9 @@ FROM ${BUILDER} AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-# Not built, but Cargo.toml may name them.
+# Not built, but Cargo.toml names some of them.
 COPY tests tests
+COPY examples examples
 RUN cargo build --release --locked --bin lictor && target/release/lictor --version
 
 FROM ${BASE}

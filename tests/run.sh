@@ -155,7 +155,7 @@ LICTOR_CONSUL=$PWD/.tools/consul
 export LICTOR_CONSUL TMPDIR=$scratch CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 # The model has a profile of its own; unoptimized it would take very long.
-targets=(--lib --bins)
+targets=(--lib --bins --examples)
 for file in tests/*.rs; do
     name=$(basename "$file" .rs)
     [ "$name" = lease_model ] || targets+=(--test "$name")
@@ -164,8 +164,8 @@ done
 if has_tool fmt; then step format cargo fmt --check; fi
 if has_tool clippy; then step lints cargo clippy --locked --all-targets -- -D warnings; fi
 step tests cargo test --locked --no-fail-fast "${targets[@]}"
-if [ -e tests/lease_model.rs ]; then
-    step model cargo test --locked --profile model --test lease_model -- --nocapture
+if [ -d tests/lease_model ]; then
+    step model cargo test --locked --profile model --features mutants --test lease_model
 fi
 
 say "all steps, $SECONDS s"
