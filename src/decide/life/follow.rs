@@ -10,6 +10,8 @@ use crate::decide::time::{At, Span};
 
 const RETRY_LEAST: Span = Span(300);
 const RETRY_MOST: Span = Span::secs(5);
+/// Some times what a refused question waits before it comes again.
+const HOLD: Span = Span(400);
 /// A freeze outlives its attempt by nothing: without a new leader `replicate` runs again after
 /// this.
 const FREEZE_MOST: Span = Span::secs(3);
@@ -96,6 +98,11 @@ impl Node {
         self.follow.frozen = Some(now + FREEZE_MOST);
     }
 
+    /// Whoever asks again soon is to find it stopped, not just begun anew.
+    pub(crate) fn hold_replicate(&mut self, now: At) {
+        self.follow.retry = Some(now + HOLD);
+    }
+
     fn part(&self) -> Part {
         let Some(sync) = self.sync_seen() else { return Part::No };
         let current = self.term_seen().is_some_and(|term| term.epoch == sync.epoch);
@@ -168,7 +175,8 @@ impl Node {
                 self.decided(Reason::new("follow.diverged", text), out);
                 self.kill(now, After::Rewind, out);
             }
-            HookEnd::Cancelled => self.follow.retry = None,
+            // At once, unless it was held back.
+            HookEnd::Cancelled => {}
             HookEnd::Exit { .. }
             | HookEnd::Signal { .. }
             | HookEnd::Timeout

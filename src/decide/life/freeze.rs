@@ -71,6 +71,7 @@ impl Node {
             // What it has sent to the application may still take effect: the next answer can be
             // final, this one not.
             self.cancel_replicate(out);
+            self.hold_replicate(now);
             self.tell_frozen(now, asker, Err("replicate is being stopped; ask again"), out);
             return;
         }
