@@ -9,6 +9,8 @@ set -uo pipefail
 umask 077
 
 : "${LICTOR_NODE:?}" "${LICTOR_DATA_DIR:?}" "${LICTOR_STATE_DIR:?}" "${LICTOR_APP_PORT:?}"
+# Whatever is inherited may not be ours to write, and what MariaDB's tools put there is as big as data.
+export TMPDIR=$LICTOR_STATE_DIR
 
 readonly DONE=0 FAILED=1 DIVERGED=3 STOP_ME=4 AGAIN=75
 readonly DATA=$LICTOR_DATA_DIR STATE=$LICTOR_STATE_DIR
