@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 /// The largest token file: a token is a UUID, a password a line.
 const TOKEN_MAX: u64 = 4_096;
 
+/// The largest `restart_max`: so many crashes are remembered.
+const RESTARTS: u32 = 1_000;
+
 /// What a node is not told twice: `priorities` names nodes that differ from this.
 pub const PRIORITY: u32 = 100;
 
@@ -298,6 +301,9 @@ fn timeouts(raw: &RawTimeouts, lease: Span) -> Timeouts {
 
 fn check_cluster(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigError> {
     let t = &it.timeouts;
+    if it.restart_max > RESTARTS {
+        return refuse(format!("restart_max: {} is above {RESTARTS}", it.restart_max));
+    }
     for (name, value) in [
         ("lease", it.lease),
         ("request_timeout", it.request_timeout),

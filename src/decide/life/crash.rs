@@ -9,8 +9,8 @@ use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 use std::collections::VecDeque;
 
-/// Crashes remembered: the window's limit is smaller, the backoff needs no more.
-const CRASHES_KEPT: usize = 16;
+/// Crashes remembered: one more than the largest `restart_max` that the configuration takes.
+const CRASHES_KEPT: usize = 1_001;
 const BACKOFF_LEAST: Span = Span(200);
 const BACKOFF_MOST: Span = Span::secs(30);
 
