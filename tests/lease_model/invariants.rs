@@ -3,7 +3,7 @@
 use crate::acts::{Act, After};
 use crate::decide::call::{Call, Entry, Verb};
 use crate::decide::lead::{Leadership, SyncMode};
-use crate::decide::records::{LeaderValue, LockState, TermValue, decode};
+use crate::decide::records::{LeaderValue, LockState, SyncValue, TermValue, decode};
 use crate::world::{Budget, Fate, Ground, World};
 
 /// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between
@@ -92,7 +92,18 @@ impl World {
             world.act(ground, Act::Tick);
             world.canonical(ground);
         }
-        false
+        world.row_is_out_of_reach(ground)
+    }
+
+    /// The one known stop, on purpose: a set that shrank to its leader while that lost its tail names
+    /// nobody who has the acknowledged write. To lead would lose it; it takes a fetch or an operator.
+    fn row_is_out_of_reach(&self, ground: &Ground) -> bool {
+        let Some(has) = &self.ghost.acked else { return false };
+        let Some(entry) = self.store.entries.get(&ground.keys.sync()) else { return false };
+        let Some(sync) = decode::<SyncValue>(&entry.value) else { return false };
+        let mut named =
+            self.nodes.iter().enumerate().filter(|(_, n)| sync.members.contains(&n.name));
+        named.all(|(i, node)| node.cut.is_some() && !has.contains(&i))
     }
 
     /// S2 and the list, at the moment an acquisition is applied.
