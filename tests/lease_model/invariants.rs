@@ -95,8 +95,8 @@ impl World {
         world.row_is_out_of_reach(ground)
     }
 
-    /// The one known stop, on purpose: a set that shrank to its leader while that lost its tail names
-    /// nobody who has the acknowledged write. To lead would lose it; it takes a fetch or an operator.
+    /// The one known stop, on purpose: a set that shrank to its leader while that lost its tail
+    /// names nobody who has the acknowledged write. To lead would lose it; it takes an operator.
     fn row_is_out_of_reach(&self, ground: &Ground) -> bool {
         let Some(has) = &self.ghost.acked else { return false };
         let Some(entry) = self.store.entries.get(&ground.keys.sync()) else { return false };
