@@ -24,6 +24,9 @@ pub mod state;
 pub mod status;
 pub mod sync;
 
+#[cfg(test)]
+mod tests;
+
 use super::call::{Answer, Call, StoreError};
 use super::io::{Effect, Input, Now, Outbox};
 use super::keys::Keys;
