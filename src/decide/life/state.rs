@@ -212,8 +212,10 @@ pub enum Side {
     },
     /// The final position of a planned demotion.
     Final,
-    /// The barrier of the `sync` hook.
-    Barrier,
+    /// The barrier of this `sync` hook.
+    Barrier {
+        lead: OpId,
+    },
     /// How far behind a replica is, now and then.
     Lag,
     /// `sync` for `Lead`.
@@ -231,7 +233,7 @@ impl Side {
             | Side::Freeze
             | Side::Survey { .. }
             | Side::Final
-            | Side::Barrier
+            | Side::Barrier { .. }
             | Side::Lag => Hook::Position,
             Side::Sync { .. } => Hook::Sync,
             Side::Replicate => Hook::Replicate,
