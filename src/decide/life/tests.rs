@@ -14,6 +14,8 @@ use crate::decide::peer::{Ask, PeerError, Told};
 use crate::decide::records::{LeaderValue, LockState, RequestStatus, ResultValue, Roles, encode};
 use crate::decide::types::{DiskId, Member, RunId};
 
+mod mishaps;
+
 const LEASE: u64 = 3_000;
 
 fn settings(sync: SyncMode) -> Settings {
