@@ -416,7 +416,8 @@ impl Node {
         let value = self.lead.leader_seen()?;
         let term = self.term_seen()?;
         let current = value.epoch == term.epoch && value.run == term.run;
-        let other = value.node != *self.me() || value.run != self.boot.identity.run;
+        // The lock of a former process of this node is nobody's to follow.
+        let other = value.node != *self.me();
         let held = value.state == super::records::LockState::Held;
         (current && other && held).then(|| Follows {
             epoch: value.epoch,

@@ -21,3 +21,14 @@ fn a_leader_does_not_throw_its_data_away_for_the_former_primary() {
     assert!(!world.has("kill") && !world.has("wipe"), "{:?}", world.log);
     assert_eq!(world.state(), "primary");
 }
+
+/// The lock of this node's former process made it start at once and follow itself.
+#[test]
+fn the_own_former_process_is_no_other_leader() {
+    let mut world = World::new(boot(Some("id"), 5), settings(SyncMode::Off));
+    let keys = world.node.keys().clone();
+    world.put(keys.cluster(), &encode(&ClusterValue { v: 1, id: ClusterId::new("id") }));
+    world.leads("a", "run-before", 5);
+    world.look();
+    assert_eq!(world.state(), "waiting", "{:?}", world.log);
+}
