@@ -231,13 +231,27 @@ impl Node {
             self.stop_app(now, out);
             return true;
         }
+        if self.created_in_vain() {
+            let text = "another node has created the cluster: this node's creation is wiped";
+            self.decided(Reason::new("bootstrap.in-vain", text), out);
+            self.kill(now, After::Wipe, out);
+            return true;
+        }
         self.tend_follow(now, out);
         false
     }
 
+    /// The marker still stands over data that this node created, and Consul knows another cluster.
+    fn created_in_vain(&self) -> bool {
+        self.disk.marker
+            && self.wrote_cluster.is_some()
+            && !self.bootstrap_counts()
+            && self.cluster.is_some()
+    }
+
     fn toward_primary(&mut self, now: At, epoch: Epoch, from: At, out: &mut Outbox) -> bool {
         if self.cluster.is_none() {
-            self.write_cluster(now, out);
+            self.write_cluster(now, epoch, out);
             return false;
         }
         if self.main_hook_running() {

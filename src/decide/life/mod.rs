@@ -127,7 +127,10 @@ pub struct Node {
     pub(crate) last_deadline: At,
     /// Whom a planned demotion was for, should it end by a kill.
     pub(crate) heir: Option<NodeName>,
-    pub(crate) wrote_cluster: bool,
+    /// The term in which `state/cluster` was last asked to be written.
+    pub(crate) wrote_cluster: Option<Epoch>,
+    /// After a result that could not be written.
+    pub(crate) result_again: Option<At>,
     /// The sync set under which this node, as the last leader, started its application again: a
     /// start may cut the end of the data that only others acknowledged.
     pub(crate) cut_under: Option<SyncValue>,
@@ -182,7 +185,8 @@ impl Node {
             armed: None,
             last_deadline: At(0),
             heir: None,
-            wrote_cluster: false,
+            wrote_cluster: None,
+            result_again: None,
             cut_under: None,
             stop: false,
             standing: None,
@@ -311,6 +315,7 @@ impl Node {
         if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
             self.cluster = Some(value);
         }
+        self.cluster_seen(out);
         self.tell_lead(now, LeadIn::State { term, sync, cluster: exists, seen }, out);
     }
 

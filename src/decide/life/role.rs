@@ -259,6 +259,15 @@ impl Node {
     }
 
     pub(crate) fn kill(&mut self, now: At, after: After, out: &mut Outbox) {
+        // One kill at a time, so that each `TreeGone` answers the last: nothing was started since.
+        if let State::Killing { after: before } = &self.state {
+            let final_already = matches!(before, After::Exit { .. } | After::Fail);
+            let goes_on = matches!(after, After::Start { .. } | After::Rewind | After::Wipe);
+            if !(final_already && goes_on) {
+                self.to(now, State::Killing { after });
+            }
+            return;
+        }
         self.cancel_main_hooks(out);
         self.to(now, State::Killing { after });
         out.push(Effect::KillTree);

@@ -33,6 +33,8 @@ pub enum After {
     },
     /// Diverged: make the data follow, or begin anew.
     Rewind,
+    /// Data of a creation that never counted.
+    Wipe,
     Exit {
         code: i32,
     },

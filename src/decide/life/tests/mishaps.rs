@@ -22,6 +22,47 @@ fn a_leader_does_not_throw_its_data_away_for_the_former_primary() {
     assert_eq!(world.state(), "primary");
 }
 
+/// The first term ended before `state/cluster` was written; the second never wrote it.
+#[test]
+fn the_cluster_is_written_in_a_later_term_if_the_first_one_could_not() {
+    let mut world = first(SyncMode::Off);
+    world.held = vec!["cluster"];
+    world.pass(1_000);
+    assert!(world.has("cluster"));
+    world.held.push("store");
+    world.pass(4_000);
+    world.held.clear();
+    world.log.clear();
+    world.pass(12_000);
+    assert!(world.has("cluster"), "{:?}", world.log);
+    assert_eq!(world.state(), "primary");
+}
+
+/// A hook's volume failed while the tree was dying: the lock went back before it was gone.
+#[test]
+fn a_volume_that_fails_while_the_tree_dies_does_not_hasten_the_release() {
+    let mut world = pair();
+    world.held = vec!["kill"];
+    world.give(Input::AppExited { pid: world.pid, exit: Exit::Signal(9) });
+    world.give(Input::VolumeFailed { what: "full".into() });
+    world.give(Input::Stop);
+    world.pass(200);
+    assert!(!world.is_released() && !world.has("exit 1"), "{:?}", world.log);
+    world.give(Input::TreeGone);
+    assert!(world.is_released() && world.has("exit 1"), "{:?}", world.log);
+}
+
+/// The signal came during the kill and was forgotten after it.
+#[test]
+fn asked_to_stop_during_the_last_kill_of_a_failed_node_it_ends() {
+    let mut world = pair();
+    world.held = vec!["kill"];
+    world.give(Input::VolumeFailed { what: "full".into() });
+    world.give(Input::Stop);
+    world.give(Input::TreeGone);
+    assert!(world.has("exit 1"), "{:?}", world.log);
+}
+
 /// The lock of this node's former process made it start at once and follow itself.
 #[test]
 fn the_own_former_process_is_no_other_leader() {
@@ -31,4 +72,34 @@ fn the_own_former_process_is_no_other_leader() {
     world.leads("a", "run-before", 5);
     world.look();
     assert_eq!(world.state(), "waiting", "{:?}", world.log);
+}
+
+/// The guard's kill of a former application arrived while its successor data was being made.
+#[test]
+fn a_guard_that_fired_does_not_start_half_made_data() {
+    let mut world = replica(SyncMode::Off);
+    world.held = vec!["bootstrap", "replicate"];
+    world.node.follow.reset();
+    world.look();
+    world.end(Hook::Replicate, HookEnd::Exit { code: 3 });
+    assert_eq!(world.state(), "bootstrapping");
+    world.log.clear();
+    world.give(Input::GuardFired);
+    world.pass(200);
+    assert!(!world.has("run pre-start"), "{:?}", world.log);
+}
+
+/// The lock was lost before the cluster was written, and another node created one.
+#[test]
+fn data_created_in_vain_is_wiped() {
+    let mut world = first(SyncMode::Off);
+    world.held = vec!["cluster"];
+    world.pass(1_000);
+    assert!(world.has("cluster"));
+    let key = world.node.keys().cluster();
+    world.put(key, &encode(&ClusterValue { v: 1, id: ClusterId::new("theirs") }));
+    world.leads("b", "run-b", 5);
+    world.pass(500);
+    assert!(world.place("kill") < world.place("wipe"), "{:?}", world.log);
+    assert_eq!(world.state(), "joining");
 }
