@@ -263,10 +263,19 @@ impl Node {
         self.to(now, State::Stopping { kill_at: now + self.set.stop_timeout });
     }
 
-    fn leave(&mut self, now: At, code: i32, out: &mut Outbox) {
+    /// Called where nothing of this node writes: what it holds of the lock goes back.
+    pub(crate) fn let_go(&mut self, now: At, out: &mut Outbox) {
+        if matches!(self.leadership(), Leadership::Open { .. }) {
+            let why = Reason::new("stop", "lictor leaves");
+            self.tell_lead(now, LeadIn::Demote { why }, out);
+        }
         if matches!(self.leadership(), Leadership::Closed { fenced: false, .. }) {
             self.give_back(now, out);
         }
+    }
+
+    fn leave(&mut self, now: At, code: i32, out: &mut Outbox) {
+        self.let_go(now, out);
         self.deregister(out);
         self.to(now, State::Stopped);
         out.push(Effect::Exit { code, why: "the application ended".into() });

@@ -179,6 +179,11 @@ impl Node {
         if now >= give_up {
             let text = format!("{to} did not report the final position {order:?} in time");
             self.decided(Reason::new("switchover.late", text), out);
+            if self.stop {
+                // It won't take again. Positions choose, and in sync mode they are counted.
+                self.drained(now, Demotion { to: None, ..demotion }, out);
+                return true;
+            }
             self.disarm(out);
             self.follow.reset();
             self.to(now, State::Replica);

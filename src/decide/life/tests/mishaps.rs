@@ -2,6 +2,44 @@
 
 use super::*;
 
+/// The lock was won while the data turned out to be another's: it was renewed for ever by a
+/// node with an empty disk.
+#[test]
+fn a_lock_won_by_a_node_that_cannot_use_it_is_given_back() {
+    let mut world = primary(SyncMode::Off);
+    world.member_b();
+    world.pass(500);
+    world.node.app = None;
+    world.node.state = State::Joining;
+    world.node.disk.data = false;
+    world.pass(200);
+    assert!(world.is_released());
+}
+
+/// The same for one whose volume failed.
+#[test]
+fn a_lock_won_by_a_failed_node_is_given_back() {
+    let mut world = pair();
+    world.node.app = None;
+    world.node.state = State::Failed { reason: Reason::new("volume.failed", "") };
+    world.pass(200);
+    assert!(world.is_released());
+}
+
+/// A kill that does not end (a process in uninterruptible sleep) kept the lock for ever.
+#[test]
+fn a_leader_whose_tree_does_not_die_lets_its_lease_run_out() {
+    let mut world = pair();
+    world.node.set.on_crash = OnCrash::Restart;
+    world.held = vec!["kill"];
+    world.give(Input::AppExited { pid: world.pid, exit: Exit::Signal(9) });
+    world.pass(200);
+    assert!(world.node.deadline().is_some(), "restarted in place");
+    world.pass(5_000);
+    assert!(world.node.deadline().is_none());
+    assert!(!world.is_released(), "what is left of the tree may still write");
+}
+
 /// `replicate` said that the data differs from a primary that is none any more.
 #[test]
 fn a_leader_does_not_throw_its_data_away_for_the_former_primary() {
