@@ -111,7 +111,7 @@ impl Driver {
                 return self.leave(code, &mut ears).await;
             }
             let at = clock::now();
-            let wait = at.until(self.node.wake(at)).to_std();
+            let wait = at.until(self.node.wake()).to_std();
             let guard = self.guard.clone();
             tokio::select! {
                 biased;

@@ -220,12 +220,16 @@ impl Node {
         self.tend_lag(now.at, out);
     }
 
-    /// When the next `Tick` is needed.
-    pub fn wake(&self, now: At) -> At {
+    /// When the next `Tick` is needed. Seen from the last step: what came due since is not done
+    /// yet, and what was due then and did nothing waits for another input.
+    pub fn wake(&self) -> At {
+        let now = self.now;
         let idle = now + Span::secs(1);
-        [self.lead.wake(now), self.life_wake(now), self.peers.wake(), self.health.wake()]
+        let health = self.health.wake().filter(|at| *at > now);
+        [self.lead.wake(now), self.life_wake(now), self.peers.wake(now), health, self.result_again]
             .into_iter()
             .flatten()
+            .filter(|at| *at > now)
             .fold(idle, At::min)
     }
 

@@ -101,6 +101,28 @@ fn asked_to_stop_during_the_last_kill_of_a_failed_node_it_ends() {
     assert!(world.has("exit 1"), "{:?}", world.log);
 }
 
+/// A health check that was due and could not run woke the process in a circle.
+#[test]
+fn a_stopping_application_is_waited_for_asleep() {
+    let mut world = replica(SyncMode::Off);
+    world.held = vec!["term"];
+    world.give(Input::Stop);
+    world.pass(5_000);
+    assert_eq!(world.state(), "stopping");
+    assert!(world.node.wake() > At(world.at));
+}
+
+/// A time that came between the last step and the question was taken for done.
+#[test]
+fn a_time_that_came_since_the_last_step_is_not_slept_through() {
+    let mut world = primary(SyncMode::Off);
+    world.held = vec!["store"];
+    let deadline = world.node.deadline().expect("it leads");
+    world.at = deadline.0 - 501;
+    world.give(Input::Tick);
+    assert!(world.node.wake() <= deadline - Span(500));
+}
+
 /// The lock of this node's former process made it start at once and follow itself.
 #[test]
 fn the_own_former_process_is_no_other_leader() {
@@ -127,6 +149,17 @@ fn a_guard_that_fired_does_not_start_half_made_data() {
     assert!(!world.has("run pre-start"), "{:?}", world.log);
 }
 
+/// Asked to stop, with an heir that is too slow: nobody took for a whole lease.
+#[test]
+fn a_leaving_primary_releases_even_if_its_heir_did_not_catch_up() {
+    let mut world = pair();
+    world.held = vec!["peer", "term"];
+    world.node.peers.forget_orders();
+    world.give(Input::Stop);
+    world.pass(3_000);
+    assert!(world.is_released(), "{:?}", world.log);
+}
+
 /// The lock was lost before the cluster was written, and another node created one.
 #[test]
 fn data_created_in_vain_is_wiped() {
@@ -140,4 +173,23 @@ fn data_created_in_vain_is_wiped() {
     world.pass(500);
     assert!(world.place("kill") < world.place("wipe"), "{:?}", world.log);
     assert_eq!(world.state(), "joining");
+}
+
+/// It was tried again as fast as Consul refused it.
+#[test]
+fn a_result_that_cannot_be_written_is_not_tried_in_a_circle() {
+    let mut world = pair();
+    let request = RequestValue {
+        v: 1,
+        verb: "switchover".into(),
+        to: Some("nobody".into()),
+        by: "op".into(),
+        epoch: world.epoch(),
+        expires: u64::MAX,
+    };
+    world.put(world.node.keys().request("r1"), &encode(&request));
+    world.held = vec!["result"];
+    world.pass(1_000);
+    let tries = world.log.iter().filter(|act| *act == "result").count();
+    assert!((2..=10).contains(&tries), "{tries} in a second");
 }
