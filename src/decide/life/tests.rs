@@ -154,37 +154,7 @@ impl World {
                 }
                 vec![Input::GuardArmed { pid, kill_at }]
             }
-            Effect::PersistFloor(epoch) => vec![Input::FloorDurable(epoch)],
-            Effect::PersistClusterId(id) => vec![Input::ClusterIdDurable(id)],
-            Effect::WriteMarker => {
-                self.log.push("marker".into());
-                vec![Input::MarkerWritten]
-            }
-            Effect::RemoveMarker => {
-                self.log.push("unmark".into());
-                vec![Input::MarkerRemoved]
-            }
-            Effect::Wipe => {
-                self.log.push("wipe".into());
-                vec![Input::Wiped]
-            }
-            Effect::PeerCall { id, call } => {
-                if self.holds("peer") {
-                    let late = Err(PeerError::Timeout(call.timeout));
-                    return vec![Input::PeerReplied { id, result: late }];
-                }
-                let told = match call.ask {
-                    Ask::Ping => Told::Pong { epoch: Epoch(0), state: "replica".into() },
-                    Ask::Position { freeze, .. } => Told::Position {
-                        order: self.order,
-                        text: String::new(),
-                        lag_seconds: None,
-                        priority: 100,
-                        frozen: freeze,
-                    },
-                };
-                vec![Input::PeerReplied { id, result: Ok(told) }]
-            }
+            Effect::PeerCall { id, call } => vec![self.peer_call(id, &call.ask, call.timeout)],
             Effect::PeerAnswer { told, .. } => {
                 self.answers.push(told);
                 Vec::new()
@@ -198,7 +168,36 @@ impl World {
             | Effect::PersistFollows(_)
             | Effect::ActionReply { .. }
             | Effect::Decided(_) => Vec::new(),
+            volume => self.volume(volume).into_iter().collect(),
         }
+    }
+
+    fn volume(&mut self, effect: Effect) -> Option<Input> {
+        let (act, done) = match effect {
+            Effect::PersistFloor(epoch) => return Some(Input::FloorDurable(epoch)),
+            Effect::PersistClusterId(id) => return Some(Input::ClusterIdDurable(id)),
+            Effect::WriteMarker => ("marker", Input::MarkerWritten),
+            Effect::RemoveMarker => ("unmark", Input::MarkerRemoved),
+            Effect::Wipe => ("wipe", Input::Wiped),
+            other => panic!("{other:?} is not the volume's"),
+        };
+        self.log.push(act.into());
+        Some(done)
+    }
+
+    fn peer_call(&self, id: OpId, ask: &Ask, timeout: Span) -> Input {
+        let result = match ask {
+            _ if self.holds("peer") => Err(PeerError::Timeout(timeout)),
+            Ask::Ping => Ok(Told::Pong { epoch: Epoch(0), state: "replica".into() }),
+            Ask::Position { freeze, .. } => Ok(Told::Position {
+                order: self.order,
+                text: String::new(),
+                lag_seconds: None,
+                priority: 100,
+                frozen: *freeze,
+            }),
+        };
+        Input::PeerReplied { id, result }
     }
 
     fn store_call(&mut self, op: OpId, call: Call) -> Option<Input> {
