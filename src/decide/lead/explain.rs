@@ -71,7 +71,7 @@ impl Bar {
             ),
             Bar::NotToBootstrap => because(
                 "the cluster is not made yet, and this node may not make it".into(),
-                "enough members reporting, all of them empty".into(),
+                "enough members reporting, none of them with data".into(),
             ),
             Bar::Wait { until, for_what } => because(
                 format!("waits {} for {for_what}", now.until(*until)),
