@@ -139,7 +139,11 @@ impl Driver {
         done: Input,
     ) {
         let volume = Arc::clone(&self.volume);
+        let order = Arc::clone(&self.volume_order);
         self.beside(async move {
+            // One after the other, as they were asked for: two writes of one file share the name
+            // beside it, and the last one asked for must be the one that stays.
+            let _turn = order.lock().await;
             match tokio::task::spawn_blocking(move || work(&volume)).await {
                 Ok(Ok(())) => done,
                 Ok(Err(error)) => Input::VolumeFailed { what: error.to_string() },

@@ -72,6 +72,8 @@ pub(super) struct Driver {
     auth: PeerAuth,
     board: Board,
     volume: Arc<Volume>,
+    /// Work on the volume takes turns, first come first served.
+    volume_order: Arc<tokio::sync::Mutex<()>>,
     app: Option<App>,
     app_user: Option<crate::process::user::User>,
     inputs: mpsc::Sender<Input>,
@@ -109,7 +111,7 @@ impl Driver {
                 return self.leave(code, &mut ears).await;
             }
             let at = clock::now();
-            let wait = at.until(self.node.wake(at)).to_std();
+            let wait = at.until(self.node.wake()).to_std();
             let guard = self.guard.clone();
             tokio::select! {
                 biased;
@@ -123,6 +125,9 @@ impl Driver {
             while let Ok(input) = ears.inputs.try_recv() {
                 self.queue.push_back(input);
             }
+            // Another branch may have won while the guard's news came; they are not told twice, and
+            // told late they would be taken for a later application's.
+            self.guard_news();
         }
     }
 

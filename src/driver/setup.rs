@@ -172,6 +172,7 @@ async fn start(
         auth,
         board,
         volume,
+        volume_order: Default::default(),
         app: None,
         inputs,
         queue: Default::default(),

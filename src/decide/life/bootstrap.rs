@@ -13,7 +13,7 @@ use crate::decide::lead::LeadIn;
 use crate::decide::reason::Reason;
 use crate::decide::records::ClusterValue;
 use crate::decide::time::At;
-use crate::decide::types::{ClusterId, NodeName};
+use crate::decide::types::{ClusterId, Epoch, NodeName};
 
 impl Node {
     pub(crate) fn begin_bootstrap(&mut self, now: At, kind: Bootstrap, out: &mut Outbox) {
@@ -114,11 +114,12 @@ impl Node {
     }
 
     /// First bootstrap: after the hook succeeded and before `promote`.
-    pub(crate) fn write_cluster(&mut self, now: At, out: &mut Outbox) {
-        if self.wrote_cluster {
+    pub(crate) fn write_cluster(&mut self, now: At, epoch: Epoch, out: &mut Outbox) {
+        // A term that ended has forgotten the write.
+        if self.wrote_cluster == Some(epoch) {
             return;
         }
-        self.wrote_cluster = true;
+        self.wrote_cluster = Some(epoch);
         let (id, secret) = (self.boot.fresh_id.clone(), self.boot.fresh_secret.clone());
         self.tell_lead(now, LeadIn::WriteCluster { id, secret }, out);
     }
@@ -129,14 +130,23 @@ impl Node {
         out.push(Effect::RemoveMarker);
     }
 
+    /// The write of `state/cluster` was applied and its answer lost.
+    pub(crate) fn cluster_seen(&mut self, out: &mut Outbox) {
+        let theirs = self.cluster.as_ref().map(|cluster| &cluster.id);
+        let created = self.wrote_cluster.is_some() && self.disk.marker;
+        if created && theirs == Some(&self.boot.fresh_id) && self.disk.cluster.as_ref() == theirs {
+            self.disk.marker = false;
+            out.push(Effect::RemoveMarker);
+        }
+    }
+
+    /// Whatever runs is killed first: a main process that has ended says nothing of its tree.
     pub(crate) fn volume_failed(&mut self, now: At, what: String, out: &mut Outbox) {
         let reason = Reason::new("volume.failed", format!("the volume failed: {what}"));
         self.tell_lead(now, LeadIn::Demote { why: reason.clone() }, out);
-        if self.app.is_some() {
-            self.decided(reason, out);
+        self.decided(reason, out);
+        if !matches!(self.state, State::Stopped | State::Failed { .. }) {
             self.kill(now, After::Fail, out);
-        } else {
-            self.fail(now, reason, out);
         }
     }
 }

@@ -143,8 +143,27 @@ impl Node {
         self.armed = None;
         self.tell_lead(now, LeadIn::Demote { why }, out);
         match self.state {
-            State::Killing { .. } | State::Stopped | State::Failed { .. } => {}
-            _ => self.kill(now, After::Start { handed_over: true }, out),
+            // Nothing of an application runs that a deadline was armed for; what else was killed
+            // tells its end itself.
+            State::Init
+            | State::Joining
+            | State::Wiping
+            | State::Bootstrapping { .. }
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Killing { .. }
+            | State::Stopped
+            | State::Failed { .. } => {}
+            State::Starting { .. }
+            | State::Replica
+            | State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary
+            | State::Demoting { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. } => self.kill(now, After::Start { handed_over: true }, out),
         }
     }
 
@@ -154,7 +173,7 @@ impl Node {
         self.health.reset();
         self.disarm(out);
         match after {
-            After::Rewind => self.follow.forget(),
+            After::Rewind | After::Wipe => self.follow.forget(),
             After::Start { .. } | After::Exit { .. } | After::Fail => self.follow.reset(),
         }
         if matches!(self.leadership(), Leadership::Closed { .. }) {
@@ -162,7 +181,13 @@ impl Node {
         }
         match after {
             After::Exit { code } => self.leave(now, code, out),
+            After::Fail if self.stop => self.leave(now, 1, out),
+            After::Rewind | After::Wipe if self.stop => self.leave(now, 0, out),
             After::Rewind => self.begin_bootstrap(now, Bootstrap::Rewind, out),
+            After::Wipe => {
+                self.to(now, State::Wiping);
+                out.push(Effect::Wipe);
+            }
             After::Fail => {
                 let reason = Reason::new("app.down", "the application stays down");
                 self.fail(now, reason, out);
@@ -238,10 +263,19 @@ impl Node {
         self.to(now, State::Stopping { kill_at: now + self.set.stop_timeout });
     }
 
-    fn leave(&mut self, now: At, code: i32, out: &mut Outbox) {
+    /// Called where nothing of this node writes: what it holds of the lock goes back.
+    pub(crate) fn let_go(&mut self, now: At, out: &mut Outbox) {
+        if matches!(self.leadership(), Leadership::Open { .. }) {
+            let why = Reason::new("stop", "lictor leaves");
+            self.tell_lead(now, LeadIn::Demote { why }, out);
+        }
         if matches!(self.leadership(), Leadership::Closed { fenced: false, .. }) {
             self.give_back(now, out);
         }
+    }
+
+    fn leave(&mut self, now: At, code: i32, out: &mut Outbox) {
+        self.let_go(now, out);
         self.deregister(out);
         self.to(now, State::Stopped);
         out.push(Effect::Exit { code, why: "the application ended".into() });

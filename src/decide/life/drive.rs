@@ -67,8 +67,19 @@ impl Node {
                 | State::Preparing { .. }
                 | State::Starting { .. }
         );
+        let useless = self.cannot_lead();
+        // Nothing else may keep the lock for ever either: a floor that does not get durable, a tree
+        // that does not die (its lease then runs out, for it is not fenced).
+        let slow = starting || matches!(self.state, State::Replica | State::Killing { .. });
         match leadership {
-            Leadership::Open { .. } if starting && self.cluster.is_some() => {
+            Leadership::Open { .. } if useless => {
+                let text = format!("the lock was won, but the node is {}", self.state.name());
+                let why = Reason::new("lead.useless", text);
+                self.decided(why.clone(), out);
+                self.tell_lead(now, LeadIn::Demote { why }, out);
+                true
+            }
+            Leadership::Open { .. } if slow && self.cluster.is_some() => {
                 let since = *self.idle_lead.get_or_insert(now);
                 if now.since(since) < self.set.lead.lease || !self.others_may_take() {
                     return false;
@@ -80,7 +91,9 @@ impl Node {
                 self.tell_lead(now, LeadIn::Demote { why }, out);
                 true
             }
-            Leadership::Closed { fenced: false, .. } if starting => self.give_back(now, out),
+            Leadership::Closed { fenced: false, .. } if starting || useless => {
+                self.give_back(now, out)
+            }
             Leadership::Open { .. }
             | Leadership::Closed { .. }
             | Leadership::Follower
@@ -88,6 +101,29 @@ impl Node {
                 self.idle_lead = None;
                 false
             }
+        }
+    }
+
+    /// A take-over that was under way may succeed when this node has no data any more or no
+    /// application that could become the primary. None of these states can write.
+    fn cannot_lead(&self) -> bool {
+        match &self.state {
+            State::Failed { .. } | State::Stopping { .. } => true,
+            State::Joining | State::Wiping | State::Bootstrapping { .. } => self.cluster.is_some(),
+            State::Init
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Replica
+            | State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary
+            | State::Demoting { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Stopped => false,
         }
     }
 
@@ -165,6 +201,7 @@ impl Node {
 
     fn drive_joining(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
         if self.stop {
+            self.let_go(now, out);
             self.to(now, State::Stopped);
             out.push(Effect::Exit { code: 0, why: "stopped while joining".into() });
             return true;
@@ -231,13 +268,27 @@ impl Node {
             self.stop_app(now, out);
             return true;
         }
+        if self.created_in_vain() {
+            let text = "another node has created the cluster: this node's creation is wiped";
+            self.decided(Reason::new("bootstrap.in-vain", text), out);
+            self.kill(now, After::Wipe, out);
+            return true;
+        }
         self.tend_follow(now, out);
         false
     }
 
+    /// The marker still stands over data that this node created, and Consul knows another cluster.
+    fn created_in_vain(&self) -> bool {
+        self.disk.marker
+            && self.wrote_cluster.is_some()
+            && !self.bootstrap_counts()
+            && self.cluster.is_some()
+    }
+
     fn toward_primary(&mut self, now: At, epoch: Epoch, from: At, out: &mut Outbox) -> bool {
         if self.cluster.is_none() {
-            self.write_cluster(now, out);
+            self.write_cluster(now, epoch, out);
             return false;
         }
         if self.main_hook_running() {

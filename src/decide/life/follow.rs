@@ -1,9 +1,10 @@
 //! Following the primary: which term `replicate` last succeeded for, and when it runs again.
 
 use super::facts::with;
-use super::{After, Node, Side};
+use super::{After, Node, Side, State};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};
+use crate::decide::lead::Leadership;
 use crate::decide::reason::Reason;
 use crate::decide::records::Follows;
 use crate::decide::time::{At, Span};
@@ -153,6 +154,10 @@ impl Node {
         self.run_side(Side::Replicate, facts, out);
     }
 
+    fn may_rewind(&self) -> bool {
+        self.state == State::Replica && self.leadership() == Leadership::Follower
+    }
+
     pub(crate) fn replicate_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {
         let Some((term, part)) = self.follow.running.take() else { return };
         match end {
@@ -170,6 +175,9 @@ impl Node {
                 self.follow.retry = None;
                 self.record.transition();
             }
+            // Only a replica's data is another's copy. A node that leads or is about to has the
+            // data that counts, whatever the former primary's was.
+            HookEnd::Exit { code: 3 } if !self.may_rewind() => self.follow.retry = None,
             HookEnd::Exit { code: 3 } => {
                 let text = format!("the data diverged from {} (epoch {})", term.node, term.epoch);
                 self.decided(Reason::new("follow.diverged", text), out);

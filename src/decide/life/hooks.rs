@@ -114,7 +114,7 @@ impl Node {
             | Side::Freeze
             | Side::Survey { .. }
             | Side::Final
-            | Side::Barrier
+            | Side::Barrier { .. }
             | Side::Lag => false,
         })
     }
@@ -170,7 +170,7 @@ impl Node {
             Side::Freeze => self.freeze_ended(now, end, out),
             Side::Survey { survey } => self.own_survey_ended(now, survey, end, out),
             Side::Final => self.final_ended(end),
-            Side::Barrier => self.barrier_ended(now, end, out),
+            Side::Barrier { lead } => self.barrier_ended(now, lead, end, out),
             Side::Lag => self.lag_ended(now, end),
             Side::Sync { lead } => self.sync_ended(now, lead, end, out),
             Side::Replicate => self.replicate_ended(now, end, out),

@@ -24,6 +24,9 @@ pub mod state;
 pub mod status;
 pub mod sync;
 
+#[cfg(test)]
+mod tests;
+
 use super::call::{Answer, Call, StoreError};
 use super::io::{Effect, Input, Now, Outbox};
 use super::keys::Keys;
@@ -124,7 +127,10 @@ pub struct Node {
     pub(crate) last_deadline: At,
     /// Whom a planned demotion was for, should it end by a kill.
     pub(crate) heir: Option<NodeName>,
-    pub(crate) wrote_cluster: bool,
+    /// The term in which `state/cluster` was last asked to be written.
+    pub(crate) wrote_cluster: Option<Epoch>,
+    /// After a result that could not be written.
+    pub(crate) result_again: Option<At>,
     /// The sync set under which this node, as the last leader, started its application again: a
     /// start may cut the end of the data that only others acknowledged.
     pub(crate) cut_under: Option<SyncValue>,
@@ -179,7 +185,8 @@ impl Node {
             armed: None,
             last_deadline: At(0),
             heir: None,
-            wrote_cluster: false,
+            wrote_cluster: None,
+            result_again: None,
             cut_under: None,
             stop: false,
             standing: None,
@@ -213,12 +220,16 @@ impl Node {
         self.tend_lag(now.at, out);
     }
 
-    /// When the next `Tick` is needed.
-    pub fn wake(&self, now: At) -> At {
+    /// When the next `Tick` is needed. Seen from the last step: what came due since is not done
+    /// yet, and what was due then and did nothing waits for another input.
+    pub fn wake(&self) -> At {
+        let now = self.now;
         let idle = now + Span::secs(1);
-        [self.lead.wake(now), self.life_wake(now), self.peers.wake(), self.health.wake()]
+        let health = self.health.wake().filter(|at| *at > now);
+        [self.lead.wake(now), self.life_wake(now), self.peers.wake(now), health, self.result_again]
             .into_iter()
             .flatten()
+            .filter(|at| *at > now)
             .fold(idle, At::min)
     }
 
@@ -308,6 +319,7 @@ impl Node {
         if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
             self.cluster = Some(value);
         }
+        self.cluster_seen(out);
         self.tell_lead(now, LeadIn::State { term, sync, cluster: exists, seen }, out);
     }
 
@@ -413,7 +425,8 @@ impl Node {
         let value = self.lead.leader_seen()?;
         let term = self.term_seen()?;
         let current = value.epoch == term.epoch && value.run == term.run;
-        let other = value.node != *self.me() || value.run != self.boot.identity.run;
+        // The lock of a former process of this node is nobody's to follow.
+        let other = value.node != *self.me();
         let held = value.state == super::records::LockState::Held;
         (current && other && held).then(|| Follows {
             epoch: value.epoch,

@@ -91,13 +91,16 @@ pub struct Peers {
     next_ping: Option<At>,
     /// Positions reported since they were last asked for.
     orders: BTreeMap<NodeName, u64>,
+    /// Whoever gave no position is not asked again before this.
+    quiet: BTreeMap<NodeName, At>,
 }
 
 impl Peers {
-    pub fn wake(&self) -> Option<At> {
+    pub fn wake(&self, now: At) -> Option<At> {
         let ends = self.surveys.values().map(|survey| survey.give_up);
         let again = self.surveys.values().flat_map(|survey| survey.again.values().copied());
-        ends.chain(again).chain(self.next_ping).min()
+        let quiet = self.quiet.values().copied();
+        ends.chain(again).chain(self.next_ping).chain(quiet).filter(|at| *at > now).min()
     }
 
     pub fn order_of(&self, node: &NodeName) -> Option<u64> {
@@ -268,8 +271,9 @@ impl Node {
         }
     }
 
-    pub(crate) fn ask_position(&mut self, _now: At, node: &NodeName, out: &mut Outbox) {
-        if self.peers.is_asked_for_position(node) {
+    pub(crate) fn ask_position(&mut self, now: At, node: &NodeName, out: &mut Outbox) {
+        self.peers.quiet.retain(|_, until| now < *until);
+        if self.peers.is_asked_for_position(node) || self.peers.quiet.contains_key(node) {
             return;
         }
         let Some(term) = self.term_seen() else { return };
@@ -378,6 +382,9 @@ impl Node {
             Asked::Position(node) => {
                 if let Ok(Told::Position { order, .. }) = result {
                     self.peers.orders.insert(node, order);
+                } else {
+                    // A refused connection is answered at once: never ask in a circle.
+                    self.peers.quiet.insert(node, now + ASK_AGAIN);
                 }
             }
         }

@@ -18,6 +18,8 @@ const CANDIDATE_SILENCE: Span = Span::secs(3);
 const CHOOSE_MOST: Span = Span(500);
 /// How long a request and its result stay after it expired: ten minutes.
 const KEPT_MS: u64 = 600_000;
+/// After a result that could not be written.
+const RESULT_AGAIN: Span = Span(200);
 
 impl Node {
     pub(crate) fn absorb_request(&mut self, id: String, entry: &Entry) {
@@ -68,7 +70,16 @@ impl Node {
         if self.calls.values().any(|owner| matches!(owner, Owner::Result { .. })) {
             return;
         }
-        let open = self.requests.iter().find(|(id, _)| !self.results.contains_key(*id));
+        if self.result_again.is_some_and(|again| now < again) {
+            return;
+        }
+        // A start whose write had no answer was perhaps applied: begun anew all the same.
+        let begun = |result: &ResultValue| {
+            let mine = result.epoch == self.lead_epoch() && result.by == *self.me();
+            !(mine && result.status == RequestStatus::Started)
+        };
+        let answered = |id: &String| self.results.get(id).is_some_and(|(result, _)| begun(result));
+        let open = self.requests.iter().find(|(id, _)| !answered(id));
         if let Some((id, request)) = open.map(|(id, (request, _))| (id.clone(), request.clone())) {
             self.answer_request(now, id, &request, out);
             return;
@@ -146,7 +157,10 @@ impl Node {
                 let reason = format!("switching over to {to}");
                 self.write_result(id, RequestStatus::Started, Some(to), reason, out);
             }
-            Err(reason) => self.write_result(id, RequestStatus::Refused, None, reason, out),
+            Err(reason) => {
+                self.choosing = None;
+                self.write_result(id, RequestStatus::Refused, None, reason, out);
+            }
         }
     }
 
@@ -200,6 +214,7 @@ impl Node {
     ) {
         if result.is_err() {
             self.results.remove(&id);
+            self.result_again = Some(now + RESULT_AGAIN);
             return;
         }
         let Some((started, _)) = self.results.get(&id) else { return };

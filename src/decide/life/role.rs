@@ -179,6 +179,11 @@ impl Node {
         if now >= give_up {
             let text = format!("{to} did not report the final position {order:?} in time");
             self.decided(Reason::new("switchover.late", text), out);
+            if self.stop {
+                // It won't take again. Positions choose, and in sync mode they are counted.
+                self.drained(now, Demotion { to: None, ..demotion }, out);
+                return true;
+            }
             self.disarm(out);
             self.follow.reset();
             self.to(now, State::Replica);
@@ -259,6 +264,15 @@ impl Node {
     }
 
     pub(crate) fn kill(&mut self, now: At, after: After, out: &mut Outbox) {
+        // One kill at a time, so that each `TreeGone` answers the last: nothing was started since.
+        if let State::Killing { after: before } = &self.state {
+            let final_already = matches!(before, After::Exit { .. } | After::Fail);
+            let goes_on = matches!(after, After::Start { .. } | After::Rewind | After::Wipe);
+            if !(final_already && goes_on) {
+                self.to(now, State::Killing { after });
+            }
+            return;
+        }
         self.cancel_main_hooks(out);
         self.to(now, State::Killing { after });
         out.push(Effect::KillTree);

@@ -33,6 +33,8 @@ pub enum After {
     },
     /// Diverged: make the data follow, or begin anew.
     Rewind,
+    /// Data of a creation that never counted.
+    Wipe,
     Exit {
         code: i32,
     },
@@ -212,8 +214,10 @@ pub enum Side {
     },
     /// The final position of a planned demotion.
     Final,
-    /// The barrier of the `sync` hook.
-    Barrier,
+    /// The barrier of this `sync` hook.
+    Barrier {
+        lead: OpId,
+    },
     /// How far behind a replica is, now and then.
     Lag,
     /// `sync` for `Lead`.
@@ -231,7 +235,7 @@ impl Side {
             | Side::Freeze
             | Side::Survey { .. }
             | Side::Final
-            | Side::Barrier
+            | Side::Barrier { .. }
             | Side::Lag => Hook::Position,
             Side::Sync { .. } => Hook::Sync,
             Side::Replicate => Hook::Replicate,

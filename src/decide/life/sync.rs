@@ -91,7 +91,7 @@ impl Node {
                 work.stage = Stage::Own;
                 self.peers.forget_orders();
                 let facts = self.facts();
-                self.run_side(Side::Barrier, facts, out);
+                self.run_side(Side::Barrier { lead }, facts, out);
             }
             end => {
                 let text = format!("the {} hook ended with {end:?}", Hook::Sync);
@@ -101,9 +101,10 @@ impl Node {
         }
     }
 
-    pub(crate) fn barrier_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {
+    pub(crate) fn barrier_ended(&mut self, now: At, lead: OpId, end: HookEnd, out: &mut Outbox) {
         let position = super::peers::read_position(&end);
-        let Some(work) = &mut self.sync.work else { return };
+        // The position of an earlier barrier may lack what was committed since.
+        let Some(work) = self.sync.work.as_mut().filter(|work| work.lead == lead) else { return };
         match position {
             Some(position) if work.stage == Stage::Own => {
                 work.stage = Stage::Barrier { order: position.order };
