@@ -134,7 +134,7 @@ pub struct RequestValue {
     #[serde(default)]
     pub to: Option<NodeName>,
     pub by: String,
-    /// The epoch the asker saw; a request for an older term is refused.
+    /// The epoch the asker saw; a leader of an older term refuses.
     pub epoch: Epoch,
     /// Unix time in milliseconds after which nobody carries it out.
     pub expires: u64,
