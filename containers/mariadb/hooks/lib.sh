@@ -190,14 +190,17 @@ option_file() {
 # are stopped throws that file away, so after a restart it is applied by file position first: else
 # this node would know less than it has acknowledged. The position may be many
 # transactions old: those that are applied already are refused by number (1950, strict mode) and
-# skipped. Rows of its own would be taken for those: a replica at rest whose binary log is ahead of
-# what it applied has some, and has diverged.
+# skipped. Rows of its own would be taken for those: a replica at rest whose binary log is ahead, by
+# its own id, of what it applied has some, and has diverged.
 drain_relay() {
     local budget_ms=$1 from now skipped=0 state file step own applied
     [[ -n $R_HOST && $R_SQL == No && $R_IO == No && -n $R_RELAY_FILE ]] || return 0
     seq_of own "$BINLOG_POS"
     seq_of applied "$SLAVE_POS"
-    (( own <= applied )) || die $DIVERGED "diverged: rows of its own up to $own, applied up to $applied"
+    # After a crash the binary log may be one ahead, with the primary's id on what it is ahead by.
+    if (( own > applied )) && [[ ,$BINLOG_POS, == *",$DOMAIN-$SERVER_ID-$own,"* ]]; then
+        die $DIVERGED "diverged: rows of its own up to $own, applied up to $applied"
+    fi
     quote file "$R_RELAY_FILE"
     sql_or_die "change master to master_use_gtid=no, relay_log_file=$file, relay_log_pos=$R_RELAY_POS;
         start slave sql_thread"
