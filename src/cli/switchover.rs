@@ -6,12 +6,13 @@ use super::exit::Exit;
 use super::output;
 use super::settings::ConfigArgs;
 use crate::config::check_name;
+use crate::decide::action::Action;
 use crate::decide::call::{Call, StoreError, Verb};
 use crate::decide::records::{RequestStatus, ResultValue, decode, encode};
 use crate::decide::time::Span;
 use crate::decide::types::{Index, NodeName};
 use crate::driver;
-use crate::http::{Action, nonce};
+use crate::http::nonce;
 use crate::process::clock;
 use crate::store::Store;
 use serde_json::json;
@@ -50,7 +51,7 @@ async fn ask(client: Client, to: Option<NodeName>, as_json: bool) -> Result<Exit
     let id = nonce::hex::<8>().map_err(|e| Failure(e.to_string(), Exit::Failed))?;
     let action = Action::Switchover { to };
     let host = client.config.local.host.clone();
-    let request = driver::request(action, format!("cli on {host}"), term.epoch, driver::wall_ms());
+    let request = driver::request(&action, format!("cli on {host}"), term.epoch, driver::wall_ms());
     let begun = clock::now();
     let write = Verb::Cas(client.keys.request(&id), Index(0), encode(&request));
     match client.store.call(Call::Txn(vec![write]), LIMIT).await {

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number; `clippy.toml` and `tests/tidy.rs`
 //! keep it so. The same functions run in the driver, in the model checker and in tests.
 
+pub mod action;
 pub mod call;
 pub mod hook;
 pub mod io;

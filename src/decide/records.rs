@@ -128,16 +128,42 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 
 /// `state/requests/<id>`: what an operator asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "RequestAsWritten")]
 pub struct RequestValue {
     pub v: u32,
     pub verb: String,
-    #[serde(default)]
-    pub to: Option<NodeName>,
+    /// Read by [`super::action::Action::parse`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, String>,
     pub by: String,
     /// The epoch the asker saw; a leader of an older term refuses.
     pub epoch: Epoch,
     /// Unix time in milliseconds after which nobody carries it out.
     pub expires: u64,
+}
+
+/// As earlier versions wrote it too: `to` beside the verb.
+#[derive(Deserialize)]
+struct RequestAsWritten {
+    v: u32,
+    verb: String,
+    #[serde(default)]
+    args: BTreeMap<String, String>,
+    #[serde(default)]
+    to: Option<String>,
+    by: String,
+    epoch: Epoch,
+    expires: u64,
+}
+
+impl From<RequestAsWritten> for RequestValue {
+    fn from(written: RequestAsWritten) -> RequestValue {
+        let RequestAsWritten { v, verb, mut args, to, by, epoch, expires } = written;
+        if let Some(to) = to {
+            args.entry("to".to_owned()).or_insert(to);
+        }
+        RequestValue { v, verb, args, by, epoch, expires }
+    }
 }
 
 /// `state/requests/<id>-result`.
@@ -150,6 +176,9 @@ pub struct ResultValue {
     #[serde(default)]
     pub to: Option<NodeName>,
     pub reason: String,
+    /// When it was written: Unix time in milliseconds.
+    #[serde(default)]
+    pub at: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -159,4 +188,18 @@ pub enum RequestStatus {
     Done,
     Refused,
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_an_earlier_version_is_understood() {
+        let written = br#"{"v":1,"verb":"switchover","to":"b","by":"op","epoch":3,"expires":9}"#;
+        let old: RequestValue = decode(written).expect("a request");
+        assert_eq!(old.args, BTreeMap::from([("to".to_owned(), "b".to_owned())]));
+        let again: RequestValue = decode(&encode(&old)).expect("a request");
+        assert_eq!(again, old);
+    }
 }

@@ -183,7 +183,7 @@ impl Driver {
             }
             Incoming::Action { action, by, reply, .. } => {
                 let epoch = self.node.epoch();
-                let request = setup::request(action, by, epoch, wall::now_ms());
+                let request = setup::request(&action, by, epoch, wall::now_ms());
                 match crate::http::nonce::hex::<8>() {
                     Ok(request_id) => {
                         self.actions.insert(id, reply);

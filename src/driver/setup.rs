@@ -4,6 +4,7 @@ use super::volume::{Volume, VolumeError};
 use super::{Driver, Ears, INPUTS_MAX, publish, settings, wall, watch};
 use crate::config::{self, Config, ConfigError, LoadArgs};
 use crate::consul::{Address, ConsulStore, Secret as ConsulSecret, Settings, SetupError, Tls};
+use crate::decide::action::Action;
 use crate::decide::call::{Answer, Call, StoreError};
 use crate::decide::hook::Hook;
 use crate::decide::io::Now;
@@ -12,7 +13,7 @@ use crate::decide::life::{Boot, Node};
 use crate::decide::records::RequestValue;
 use crate::decide::time::Span;
 use crate::decide::types::{ClusterId, ClusterName, Epoch, Identity, RunId};
-use crate::http::{self, Action, BindError, Board, Parts, PeerAuth, PeerClient, Server, nonce};
+use crate::http::{self, BindError, Board, Parts, PeerAuth, PeerClient, Server, nonce};
 use crate::process::children::Children;
 use crate::process::guard;
 use crate::process::hooks::{self, HookSettings, Hooks, Missing};
@@ -353,7 +354,7 @@ fn hooks_of(
 }
 
 /// An operator's action as the record that asks for it.
-pub fn request(action: Action, by: String, epoch: Epoch, wall: u64) -> RequestValue {
-    let Action::Switchover { to } = action;
-    RequestValue { v: 1, verb: "switchover".into(), to, by, epoch, expires: wall + REQUEST_LIFE_MS }
+pub fn request(action: &Action, by: String, epoch: Epoch, wall: u64) -> RequestValue {
+    let (verb, args) = (action.verb().to_owned(), action.args());
+    RequestValue { v: 1, verb, args, by, epoch, expires: wall + REQUEST_LIFE_MS }
 }

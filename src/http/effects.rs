@@ -5,35 +5,24 @@
 //! decided here; whatever fails before the queue has had no effect, and says so.
 
 use super::auth::{Head, Refusal};
-use super::incoming::{Action, ActionReply, AskId, Incoming};
+use super::incoming::{ActionReply, AskId, Incoming};
 use super::limits::{ACTION_ANSWER, BODY_BYTES, BODY_TIME, PEER_ANSWER};
 use super::routes::{Shared, error, line};
 use super::server::Caller;
+use crate::decide::action::{Action, Args};
 use crate::decide::peer::{Ask, Told};
-use crate::decide::types::NodeName;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 use tokio::time::timeout;
-
-/// The longest node name in an action.
-const MAX_NAME: usize = 63;
-
-/// `POST /switchover`'s body; an empty one names nobody.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SwitchoverArgs {
-    #[serde(default)]
-    to: Option<NodeName>,
-}
 
 /// `POST /peer/*`: proven, then handed to the core. The answer is authenticated, whatever its
 /// status.
@@ -97,8 +86,9 @@ pub(super) fn path_of(ask: &Ask) -> &'static str {
     }
 }
 
-/// `POST /switchover`: by the token.
-pub(super) async fn switchover(
+/// `POST /<verb>`: by the token. The path is the verb, the body an object with its arguments; an
+/// empty one has none.
+pub(super) async fn operator(
     State(shared): State<Arc<Shared>>,
     Extension(Caller(caller)): Extension<Caller>,
     request: Request,
@@ -111,27 +101,33 @@ pub(super) async fn switchover(
         Ok(taken) => taken,
         Err(refused) => return refused,
     };
-    let args = match switchover_args(&body) {
-        Ok(args) => args,
-        Err(text) => return error(StatusCode::BAD_REQUEST, "action.malformed", text),
-    };
-    let by = format!("http {}", caller.ip());
-    act(&shared, Action::Switchover { to: args.to }, by).await
+    let verb = head.uri.path().trim_start_matches('/');
+    match arguments(&body).and_then(|args| Action::parse(verb, &args)) {
+        Ok(action) => act(&shared, action, format!("http {}", caller.ip())).await,
+        Err(text) => error(StatusCode::BAD_REQUEST, "action.malformed", text),
+    }
 }
 
-fn switchover_args(body: &[u8]) -> Result<SwitchoverArgs, String> {
+/// Texts as they are, numbers, `true` and `false` as they are written; `null` is not given.
+fn arguments(body: &[u8]) -> Result<Args, String> {
     if body.trim_ascii().is_empty() {
-        return Ok(SwitchoverArgs::default());
+        return Ok(Args::new());
     }
-    let args: SwitchoverArgs =
+    let object: BTreeMap<String, Value> =
         serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?;
-    let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    match args.to.as_ref().map(NodeName::as_str) {
-        Some(to) if to.is_empty() || to.len() > MAX_NAME || !to.bytes().all(named) => {
-            Err("`to` is not a node's name: [a-z0-9-]".into())
-        }
-        Some(_) | None => Ok(args),
+    let mut args = Args::new();
+    for (name, value) in object {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text,
+            Value::Bool(_) | Value::Number(_) => value.to_string(),
+            Value::Array(_) | Value::Object(_) => {
+                return Err(format!("the body: `{name}` is not one value"));
+            }
+        };
+        args.insert(name, text);
     }
+    Ok(args)
 }
 
 /// The refusal, unless the token is the right one.

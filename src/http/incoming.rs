@@ -4,6 +4,7 @@
 //! drops what nobody waits for any more (`reply.is_closed()`) before it steps, so that a late
 //! freeze has no effect. It may drop `reply` unanswered, which the asker sees at once.
 
+use crate::decide::action::Action;
 use crate::decide::peer::{Ask, Told};
 use crate::decide::reason::Reason;
 use crate::decide::types::{Epoch, NodeName, RunId};
@@ -34,16 +35,6 @@ pub enum Incoming {
         /// `http <address>`.
         by: String,
         reply: oneshot::Sender<ActionReply>,
-    },
-}
-
-/// What an operator wants; serialized as `verb` and `args` of `state/requests/<id>`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "verb", content = "args", rename_all = "lowercase")]
-pub enum Action {
-    Switchover {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<NodeName>,
     },
 }
 

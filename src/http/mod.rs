@@ -20,5 +20,5 @@ mod server;
 pub use auth::{BadKey, PeerAuth, Refusal, Secret};
 pub use board::{App, Board, Published, Role};
 pub use client::PeerClient;
-pub use incoming::{Action, ActionReply, AskId, Incoming};
+pub use incoming::{ActionReply, AskId, Incoming};
 pub use server::{BindError, Clock, Parts, Server};

@@ -4,6 +4,7 @@ use super::limits::IN_FLIGHT;
 use super::reads::{PAGES, Page, read};
 use super::server::Parts;
 use super::{effects, incoming::Incoming};
+use crate::decide::action::VERBS;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -54,10 +55,12 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
     for (path, page) in PAGES {
         routes = routes.route(path, get(read(page)).options(read(page)));
     }
+    for verb in VERBS {
+        routes = routes.route(&format!("/{verb}"), post(effects::operator));
+    }
     routes
         .route("/peer/ping", post(effects::peer))
         .route("/peer/position", post(effects::peer))
-        .route("/switchover", post(effects::switchover))
         .fallback(not_there)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::new(shared))

@@ -33,7 +33,7 @@ use super::keys::Keys;
 use super::lead::{Lead, LeadIn, LeadOut, Leadership};
 use super::reason::Reason;
 use super::records::{
-    ClusterValue, Follows, MemberValue, RequestValue, ResultValue, SyncValue, TermValue, decode,
+    ClusterValue, Follows, MemberValue, ResultValue, SyncValue, TermValue, decode,
 };
 use super::time::{At, Span};
 use super::types::{ClusterId, ClusterName, Epoch, Identity, Index, NodeName, OpId};
@@ -111,7 +111,7 @@ pub struct Node {
     pub(crate) freezing: Option<freeze::Freezing>,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
-    pub(crate) requests: BTreeMap<String, (RequestValue, Index)>,
+    pub(crate) requests: BTreeMap<String, requests::Asked>,
     pub(crate) results: BTreeMap<String, (ResultValue, Index)>,
     /// Candidates of a switchover are being asked until then.
     pub(crate) choosing: Option<At>,

@@ -1,6 +1,7 @@
 //! Operator's actions: requests in KV, answered by the leader under its lock.
 
 use super::{Demotion, Node, Owner, State};
+use crate::decide::action::Action;
 use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::{LeadIn, Leadership, SyncMode};
@@ -21,14 +22,23 @@ const KEPT_MS: u64 = 600_000;
 /// After a result that could not be written.
 const RESULT_AGAIN: Span = Span(200);
 
+/// What lies under `state/requests/<id>`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// None: not to be read.
+    value: Option<RequestValue>,
+    at: Index,
+}
+
 impl Node {
     pub(crate) fn absorb_request(&mut self, id: String, entry: &Entry) {
         if let Some(request) = id.strip_suffix("-result") {
             if let Some(result) = decode::<ResultValue>(&entry.value) {
                 self.results.insert(request.to_owned(), (result, entry.modify));
             }
-        } else if let Some(request) = decode::<RequestValue>(&entry.value) {
-            self.requests.insert(id, (request, entry.modify));
+        } else {
+            let value = decode::<RequestValue>(&entry.value);
+            self.requests.insert(id, Asked { value, at: entry.modify });
         }
     }
 
@@ -80,8 +90,8 @@ impl Node {
         };
         let answered = |id: &String| self.results.get(id).is_some_and(|(result, _)| begun(result));
         let open = self.requests.iter().find(|(id, _)| !answered(id));
-        if let Some((id, request)) = open.map(|(id, (request, _))| (id.clone(), request.clone())) {
-            self.answer_request(now, id, &request, out);
+        if let Some((id, asked)) = open.map(|(id, asked)| (id.clone(), asked.clone())) {
+            self.answer_request(now, id, asked.value.as_ref(), out);
             return;
         }
         let me = self.me().clone();
@@ -105,9 +115,13 @@ impl Node {
     /// Requests are kept for a while, for whoever asks what became of them, then removed with their
     /// results.
     fn forget_old(&mut self, out: &mut Outbox) {
-        let old = |request: &RequestValue| request.expires.saturating_add(KEPT_MS) < self.wall;
-        let Some((id, at)) =
-            self.requests.iter().find(|(_, (r, _))| old(r)).map(|(id, (_, at))| (id.clone(), *at))
+        // One that can't be read says no time: its refusal does.
+        let old = |(id, asked): &(&String, &Asked)| {
+            let refused = || self.results.get(*id).map_or(self.wall, |(result, _)| result.at);
+            let until = asked.value.as_ref().map_or_else(refused, |request| request.expires);
+            until.saturating_add(KEPT_MS) < self.wall
+        };
+        let Some((id, at)) = self.requests.iter().find(old).map(|(id, r)| (id.clone(), r.at))
         else {
             return;
         };
@@ -131,27 +145,48 @@ impl Node {
         }
     }
 
-    fn answer_request(&mut self, now: At, id: String, request: &RequestValue, out: &mut Outbox) {
-        let refusal = if request.expires < self.wall {
-            Some("it expired before a leader saw it".to_owned())
-        } else if request.epoch > self.lead_epoch() {
-            Some("it was made for a later term".to_owned())
-        } else if request.verb != "switchover" {
-            Some(format!("this version does not know `{}`", request.verb))
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
-            self.write_result(id, RequestStatus::Refused, None, reason, out);
-            return;
+    fn answer_request(
+        &mut self,
+        now: At,
+        id: String,
+        request: Option<&RequestValue>,
+        out: &mut Outbox,
+    ) {
+        match self.action_of(request) {
+            Ok(Action::Switchover { to }) => self.answer_switchover(now, id, to, out),
+            Err(reason) => self.write_result(id, RequestStatus::Refused, None, reason, out),
         }
-        if request.to.as_ref() == Some(self.me()) {
+    }
+
+    /// What is asked for, or why nobody does it.
+    fn action_of(&self, request: Option<&RequestValue>) -> Result<Action, String> {
+        let request = request.ok_or(
+            "this is no request: write JSON with v, verb, args, by, epoch and expires, or use the \
+             command line",
+        )?;
+        if request.expires < self.wall {
+            return Err("it expired before a leader saw it; ask again".into());
+        }
+        if request.epoch > self.lead_epoch() {
+            return Err("it was made for a later term".into());
+        }
+        Action::parse(&request.verb, &request.args)
+    }
+
+    fn answer_switchover(
+        &mut self,
+        now: At,
+        id: String,
+        wanted: Option<NodeName>,
+        out: &mut Outbox,
+    ) {
+        if wanted.as_ref() == Some(self.me()) {
             let reason = format!("{} is the primary already", self.me());
-            self.write_result(id, RequestStatus::Done, Some(self.me().clone()), reason, out);
+            self.write_result(id, RequestStatus::Done, wanted, reason, out);
             return;
         }
-        match self.choose(request.to.as_ref()) {
-            Ok(_) if request.to.is_none() && self.still_asking(now, out) => {}
+        match self.choose(wanted.as_ref()) {
+            Ok(_) if wanted.is_none() && self.still_asking(now, out) => {}
             Ok(to) => {
                 self.choosing = None;
                 let reason = format!("switching over to {to}");
@@ -195,7 +230,7 @@ impl Node {
         let Some(session) = self.lead.session() else { return };
         let epoch = self.lead_epoch();
         let by = self.me().clone();
-        let result = ResultValue { v: 1, status, by, epoch, to, reason };
+        let result = ResultValue { v: 1, status, by, epoch, to, reason, at: self.wall };
         self.results.insert(id.clone(), (result.clone(), Index(0)));
         let call = Call::Txn(vec![
             Verb::CheckSession(self.keys.leader(), session),

@@ -174,22 +174,3 @@ fn data_created_in_vain_is_wiped() {
     assert!(world.place("kill") < world.place("wipe"), "{:?}", world.log);
     assert_eq!(world.state(), "joining");
 }
-
-/// It was tried again as fast as Consul refused it.
-#[test]
-fn a_result_that_cannot_be_written_is_not_tried_in_a_circle() {
-    let mut world = pair();
-    let request = RequestValue {
-        v: 1,
-        verb: "switchover".into(),
-        to: Some("nobody".into()),
-        by: "op".into(),
-        epoch: world.epoch(),
-        expires: u64::MAX,
-    };
-    world.put(world.node.keys().request("r1"), &encode(&request));
-    world.held = vec!["result"];
-    world.pass(1_000);
-    let tries = world.log.iter().filter(|act| *act == "result").count();
-    assert!((2..=10).contains(&tries), "{tries} in a second");
-}
