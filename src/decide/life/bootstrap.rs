@@ -36,7 +36,8 @@ impl Node {
         }
         self.disk.data = true;
         let hook = self.run_hook(Hook::Bootstrap, facts, None, out);
-        self.to(now, State::Bootstrapping { kind, marked: true, hook: Some(hook) });
+        let made = State::Bootstrapping { kind, marked: true, hook: Some(hook) };
+        self.to_by(now, Hook::Bootstrap, made);
     }
 
     /// From a replica of the current term if there is one, else from the primary.

@@ -36,7 +36,6 @@ impl Node {
             }
             State::Pausing { until } => now >= *until && self.prepare(now, out),
             State::Replica => self.drive_replica(now, &leadership, out),
-            State::Arming { .. } => self.drive_arming(now, &leadership, out),
             State::Draining { .. } => self.drive_draining(now, out),
             State::Stopping { kill_at } if now >= *kill_at => {
                 self.kill(now, After::Exit { code: 137 }, out);
@@ -46,6 +45,7 @@ impl Node {
             | State::Bootstrapping { .. }
             | State::Preparing { .. }
             | State::Starting { .. }
+            | State::Arming { .. }
             | State::Requiring { .. }
             | State::Promoting { .. }
             | State::Primary
@@ -302,17 +302,6 @@ impl Node {
         self.to(now, State::Arming { pid });
         self.arm(now, pid, out);
         true
-    }
-
-    fn drive_arming(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
-        match leadership {
-            Leadership::Open { .. } => false,
-            Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => {
-                self.disarm(out);
-                self.to(now, State::Replica);
-                true
-            }
-        }
     }
 
     /// Nothing of this node writes: the term that is over may be given back.

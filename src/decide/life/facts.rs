@@ -1,6 +1,6 @@
 //! The `LICTOR_*` facts a hook is given beyond those its runner knows. Never a secret.
 
-use super::{Node, State};
+use super::Node;
 use crate::decide::records::{LeaderValue, LockState};
 use crate::decide::types::NodeName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +26,7 @@ impl Node {
         let mut facts = Facts::new();
         let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
         put(&mut facts, "EPOCH", epoch);
-        let role = match &self.state {
-            State::Primary | State::Promoting { .. } | State::Demoting { .. } => "primary",
-            _ => "replica",
-        };
+        let role = if self.state.may_write() { "primary" } else { "replica" };
         put(&mut facts, "ROLE", role);
         if let Some(pid) = self.app {
             put(&mut facts, "APP_PID", pid);

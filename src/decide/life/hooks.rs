@@ -2,7 +2,7 @@
 //! beside.
 
 use super::facts::{Facts, with};
-use super::{After, Node, Side, State};
+use super::{After, Node, Side, State, Work};
 use crate::decide::hook::{Hook, HookCall, HookEnd};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::reason::Reason;
@@ -85,7 +85,11 @@ impl Node {
     }
 
     pub(crate) fn run_side(&mut self, side: Side, facts: Facts, out: &mut Outbox) -> OpId {
-        let id = self.run_hook(side.hook(), facts, None, out);
+        let hook = side.hook();
+        let beside = self.state.phase().place().beside;
+        // A position may be asked for by `Lead` at any time.
+        debug_assert!(beside.contains(&hook) || hook == Hook::Position, "{hook} {:?}", self.state);
+        let id = self.run_hook(hook, facts, None, out);
         self.sides.insert(id, side);
         id
     }
@@ -134,12 +138,11 @@ impl Node {
     /// Demotion and fence interrupt any.
     pub(crate) fn cancel_main_hooks(&mut self, out: &mut Outbox) {
         self.cancel_where(|side| matches!(side, Side::Replicate | Side::Sync { .. }), out);
-        match self.state {
-            State::Bootstrapping { hook: Some(id), .. }
-            | State::Preparing { hook: Some(id) }
-            | State::Requiring { hook: id }
-            | State::Promoting { hook: id } => out.push(Effect::CancelHook { id }),
-            _ => {}
+        match self.state.work() {
+            Some((id, Work::Make(_) | Work::Prepare | Work::Require | Work::Promote)) => {
+                out.push(Effect::CancelHook { id });
+            }
+            Some((_, Work::Demote(_))) | None => {}
         }
     }
 
@@ -148,18 +151,14 @@ impl Node {
             self.side_ended(now, side, end, out);
             return;
         }
-        match self.state.clone() {
-            State::Bootstrapping { kind, hook: Some(hook), .. } if hook == id => {
-                self.bootstrap_ended(now, kind, end, out);
-            }
-            State::Preparing { hook: Some(hook) } if hook == id => self.prepared(now, end, out),
-            State::Requiring { hook } if hook == id => self.required_ended(now, end, out),
-            State::Promoting { hook } if hook == id => self.promote_ended(now, end, out),
-            State::Demoting { hook, demotion } if hook == id => {
-                self.demote_ended(now, demotion, end, out);
-            }
-            // A hook of a state that was left: its end changes nothing.
-            _ => {}
+        // A hook of a state that was left: its end changes nothing.
+        let Some((_, work)) = self.state.work().filter(|(hook, _)| *hook == id) else { return };
+        match work {
+            Work::Make(kind) => self.bootstrap_ended(now, kind, end, out),
+            Work::Prepare => self.prepared(now, end, out),
+            Work::Require => self.required_ended(now, end, out),
+            Work::Promote => self.promote_ended(now, end, out),
+            Work::Demote(demotion) => self.demote_ended(now, demotion, end, out),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod drive;
 pub mod facts;
 pub mod follow;
 pub mod freeze;
+pub mod graph;
 pub mod hooks;
 pub mod members;
 pub mod peers;
@@ -28,6 +29,7 @@ pub mod sync;
 mod tests;
 
 use super::call::{Answer, Call, StoreError};
+use super::hook::Hook;
 use super::io::{Effect, Input, Now, Outbox};
 use super::keys::Keys;
 use super::lead::{Lead, LeadIn, LeadOut, Leadership};
@@ -38,7 +40,7 @@ use super::records::{
 use super::time::{At, Span};
 use super::types::{ClusterId, ClusterName, Epoch, Identity, Index, NodeName, OpId};
 pub use settings::{OnCrash, Settings, Timeouts};
-pub use state::{After, Bootstrap, Demotion, Side, State};
+pub use state::{After, Bootstrap, Demotion, Side, State, Work};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The last decisions kept for `status`.
@@ -234,18 +236,13 @@ impl Node {
     }
 
     fn life_wake(&self, now: At) -> Option<At> {
-        let state = match &self.state {
-            State::Waiting { not_before, until } if now >= *not_before => Some(*until),
-            State::Waiting { not_before, .. } => Some(*not_before),
-            State::Pausing { until } => Some(*until),
-            State::Joining => Some(self.crashes.quiet_until()),
-            State::Draining { give_up, .. } => Some(*give_up),
-            State::Stopping { kill_at } => Some(*kill_at),
-            _ if self.state.serves() => self.fence_at(),
-            _ => None,
-        };
-        let follow = self.follow.wake();
-        [state, follow].into_iter().flatten().filter(|at| *at > now).min()
+        let quiet = (self.state == State::Joining).then(|| self.crashes.quiet_until());
+        let state = self.state.waits_until(now);
+        [state, quiet, self.fence_at(), self.follow.wake()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
     }
 
     fn absorb(&mut self, now: At, input: Input, out: &mut Outbox) {
@@ -400,7 +397,21 @@ impl Node {
         self.reasons.push_back((self.wall, reason));
     }
 
+    /// A transition that starts no hook.
     pub(crate) fn to(&mut self, now: At, state: State) {
+        self.enter(now, state, None);
+    }
+
+    /// A transition that starts this hook.
+    pub(crate) fn to_by(&mut self, now: At, hook: Hook, state: State) {
+        self.enter(now, state, Some(hook));
+    }
+
+    fn enter(&mut self, now: At, state: State, hook: Option<Hook>) {
+        let (from, to) = (self.state.phase(), state.phase());
+        debug_assert!(graph::allows(from, to, hook), "{from:?} -> {to:?} by {hook:?}");
+        #[cfg(test)]
+        tests::taken(from, to);
         if state.name() != self.state.name() {
             self.since = now;
             self.record.transition();

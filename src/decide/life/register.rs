@@ -75,12 +75,10 @@ impl Node {
     }
 
     /// The tag that DNS answers by: `primary` only while this node's lease runs.
-    fn role_tag(&self) -> Option<&'static str> {
-        match (&self.state, self.leadership()) {
-            (State::Primary, Leadership::Open { .. }) => Some("primary"),
-            (State::Replica, _) => Some("replica"),
-            _ => None,
-        }
+    pub(crate) fn role_tag(&self) -> Option<&'static str> {
+        let open = matches!(self.leadership(), Leadership::Open { .. });
+        let primary = (open && self.state == State::Primary).then_some("primary");
+        primary.or((self.state == State::Replica).then_some("replica"))
     }
 
     fn registration(&self) -> Registration {

@@ -54,28 +54,20 @@ impl Node {
 
     /// When the own fence is due, if something may be writable.
     pub(crate) fn fence_at(&self) -> Option<At> {
-        match (&self.state, self.leadership()) {
-            (
-                State::Arming { .. }
-                | State::Requiring { .. }
-                | State::Promoting { .. }
-                | State::Primary,
-                Leadership::Open { deadline, .. },
-            ) => Some(deadline - self.set.demote_budget),
-            _ => None,
+        match self.leadership() {
+            Leadership::Open { deadline, .. } if self.state.acts() => {
+                Some(deadline - self.set.demote_budget)
+            }
+            Leadership::Open { .. }
+            | Leadership::Closed { .. }
+            | Leadership::Follower
+            | Leadership::Taking => None,
         }
     }
 
     /// Rule 7: from deadline - D on, or when the term is over, what may be writable is demoted.
     pub(crate) fn fence_if_due(&mut self, now: At, out: &mut Outbox) -> bool {
-        let acting = matches!(
-            self.state,
-            State::Arming { .. }
-                | State::Requiring { .. }
-                | State::Promoting { .. }
-                | State::Primary
-        );
-        if !acting {
+        if !self.state.acts() {
             return false;
         }
         let why = match self.leadership() {
@@ -101,13 +93,11 @@ impl Node {
     }
 
     fn demote_or_kill(&mut self, now: At, out: &mut Outbox) {
-        match self.state {
-            State::Primary => {
-                let demotion =
-                    Demotion { to: None, planned: false, request: None, leaving: self.stop };
-                self.demote(now, demotion, out);
-            }
-            _ => self.kill(now, After::Start { handed_over: true }, out),
+        if self.state == State::Primary {
+            let demotion = Demotion { to: None, planned: false, request: None, leaving: self.stop };
+            self.demote(now, demotion, out);
+        } else {
+            self.kill(now, After::Start { handed_over: true }, out);
         }
     }
 
@@ -129,7 +119,7 @@ impl Node {
             with(self.facts(), "DEMOTE", if demotion.planned { "planned" } else { "fence" });
         let time = left.min(self.set.timeouts.demote);
         let hook = self.run_hook_for(Hook::Demote, facts, time, Some(kill_at), out);
-        self.to(now, State::Demoting { hook, demotion });
+        self.to_by(now, Hook::Demote, State::Demoting { hook, demotion });
     }
 
     pub(crate) fn demote_ended(
@@ -142,7 +132,8 @@ impl Node {
         match end {
             HookEnd::Done { .. } if demotion.planned => {
                 let give_up = self.kill_at(self.last_deadline) - DRAIN_MARGIN;
-                self.to(now, State::Draining { demotion, order: None, give_up });
+                let draining = State::Draining { demotion, order: None, give_up };
+                self.to_by(now, Hook::Position, draining);
                 let facts = self.facts();
                 self.run_side(Side::Final, facts, out);
             }
@@ -216,7 +207,7 @@ impl Node {
             let others = self.eligible_others();
             let facts = self.sync_hook_facts(&others, acks);
             let hook = self.run_hook(Hook::Sync, facts, None, out);
-            self.to(now, State::Requiring { hook });
+            self.to_by(now, Hook::Sync, State::Requiring { hook });
         } else {
             self.promote(now, out);
         }
@@ -232,7 +223,7 @@ impl Node {
             // it.
             call.valid_until = Some(valid);
         }
-        self.to(now, State::Promoting { hook });
+        self.to_by(now, Hook::Promote, State::Promoting { hook });
     }
 
     pub(crate) fn required_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {

@@ -1,4 +1,5 @@
-//! The states of a node. One enum; transitions are in `drive.rs`, in one `match`.
+//! The states of a node. One enum; transitions are in `drive.rs`, in one `match`, and as a table in
+//! `graph.rs`.
 
 use crate::decide::hook::Hook;
 use crate::decide::reason::Reason;
@@ -81,7 +82,7 @@ pub enum State {
     },
     /// `pre-start` runs.
     Preparing {
-        hook: Option<OpId>,
+        hook: OpId,
     },
     /// The application was started and does not serve yet.
     Starting {
@@ -174,6 +175,82 @@ impl State {
         }
     }
 
+    /// Whether the guard holds a deadline for it, and the own fence must come before that.
+    pub fn acts(&self) -> bool {
+        match self {
+            State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary => true,
+            State::Init
+            | State::Joining
+            | State::Wiping
+            | State::Bootstrapping { .. }
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Replica
+            | State::Demoting { .. }
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Failed { .. } => false,
+        }
+    }
+
+    /// The moment it waits for by itself.
+    pub fn waits_until(&self, now: At) -> Option<At> {
+        match self {
+            State::Waiting { not_before, until } if now >= *not_before => Some(*until),
+            State::Waiting { not_before, .. } => Some(*not_before),
+            State::Pausing { until } => Some(*until),
+            State::Draining { give_up, .. } => Some(*give_up),
+            State::Stopping { kill_at } => Some(*kill_at),
+            State::Init
+            | State::Joining
+            | State::Wiping
+            | State::Bootstrapping { .. }
+            | State::Preparing { .. }
+            | State::Starting { .. }
+            | State::Replica
+            | State::Arming { .. }
+            | State::Requiring { .. }
+            | State::Promoting { .. }
+            | State::Primary
+            | State::Demoting { .. }
+            | State::Killing { .. }
+            | State::Stopped
+            | State::Failed { .. } => None,
+        }
+    }
+
+    /// The hook it waits for, and what that hook's end is taken for.
+    pub fn work(&self) -> Option<(OpId, Work)> {
+        match self {
+            State::Bootstrapping { kind, hook, .. } => hook.map(|id| (id, Work::Make(*kind))),
+            State::Preparing { hook } => Some((*hook, Work::Prepare)),
+            State::Requiring { hook } => Some((*hook, Work::Require)),
+            State::Promoting { hook } => Some((*hook, Work::Promote)),
+            State::Demoting { hook, demotion } => Some((*hook, Work::Demote(demotion.clone()))),
+            State::Init
+            | State::Joining
+            | State::Wiping
+            | State::Waiting { .. }
+            | State::Pausing { .. }
+            | State::Starting { .. }
+            | State::Replica
+            | State::Arming { .. }
+            | State::Primary
+            | State::Draining { .. }
+            | State::Killing { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Failed { .. } => None,
+        }
+    }
+
     /// Whether something of this node may be writable: what a fence must end.
     pub fn may_write(&self) -> bool {
         match self {
@@ -196,6 +273,16 @@ impl State {
             | State::Failed { .. } => false,
         }
     }
+}
+
+/// What a state's own hook is for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Work {
+    Make(Bootstrap),
+    Prepare,
+    Require,
+    Promote,
+    Demote(Demotion),
 }
 
 /// A hook that is under way outside the state machine: any number of these, one a kind.

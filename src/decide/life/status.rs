@@ -58,11 +58,7 @@ impl Node {
     }
 
     pub fn role(&self) -> &'static str {
-        match (&self.state, self.leadership()) {
-            (State::Primary, Leadership::Open { .. }) => "primary",
-            (State::Replica, _) => "replica",
-            _ => "none",
-        }
+        self.role_tag().unwrap_or("none")
     }
 
     pub fn snapshot(&self, now: At) -> Snapshot {

@@ -16,6 +16,9 @@ use crate::decide::types::{DiskId, Member, RunId};
 
 mod actions;
 mod mishaps;
+mod ways;
+
+pub(super) use ways::taken;
 
 const LEASE: u64 = 3_000;
 
@@ -75,6 +78,8 @@ struct World {
     held: Vec<&'static str>,
     hooks: Vec<(OpId, Hook)>,
     answers: Vec<Told>,
+    /// Ends of held work on the volume.
+    kept: Vec<Input>,
     /// Given when time passes next.
     later: Vec<Input>,
     pid: u32,
@@ -95,6 +100,7 @@ impl World {
             held: Vec::new(),
             hooks: Vec::new(),
             answers: Vec::new(),
+            kept: Vec::new(),
             later: Vec::new(),
             pid: 100,
             order: 7,
@@ -178,14 +184,18 @@ impl World {
 
     fn volume(&mut self, effect: Effect) -> Option<Input> {
         let (act, done) = match effect {
-            Effect::PersistFloor(epoch) => return Some(Input::FloorDurable(epoch)),
-            Effect::PersistClusterId(id) => return Some(Input::ClusterIdDurable(id)),
+            Effect::PersistFloor(epoch) => ("floor", Input::FloorDurable(epoch)),
+            Effect::PersistClusterId(id) => ("id", Input::ClusterIdDurable(id)),
             Effect::WriteMarker => ("marker", Input::MarkerWritten),
             Effect::RemoveMarker => ("unmark", Input::MarkerRemoved),
             Effect::Wipe => ("wipe", Input::Wiped),
             other => panic!("{other:?} is not the volume's"),
         };
         self.log.push(act.into());
+        if self.holds(act) {
+            self.kept.push(done);
+            return None;
+        }
         Some(done)
     }
 
@@ -289,6 +299,20 @@ impl World {
             }
             self.give(Input::Tick);
         }
+    }
+
+    /// An operator asks for one, to whomever is best.
+    fn switchover(&mut self) {
+        let request = RequestValue {
+            v: 1,
+            verb: "switchover".into(),
+            to: None,
+            by: "op".into(),
+            epoch: self.epoch(),
+            expires: u64::MAX,
+        };
+        let key = self.node.keys().request(&format!("r{}", self.at));
+        self.put(key, &encode(&request));
     }
 
     fn has(&self, what: &str) -> bool {

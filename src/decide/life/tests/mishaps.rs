@@ -162,7 +162,7 @@ fn a_leaving_primary_releases_even_if_its_heir_did_not_catch_up() {
 
 /// The lock was lost before the cluster was written, and another node created one.
 #[test]
-fn data_created_in_vain_is_wiped() {
+pub(super) fn data_created_in_vain_is_wiped() {
     let mut world = first(SyncMode::Off);
     world.held = vec!["cluster"];
     world.pass(1_000);
