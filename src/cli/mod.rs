@@ -6,6 +6,7 @@
 mod client;
 pub mod config;
 pub mod exit;
+pub mod graph;
 pub mod output;
 pub mod ring;
 pub mod run;
@@ -31,6 +32,7 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Switchover(switchover::Args),
+    Graph(graph::Args),
     Ring(ring::Args),
     Config(config::Args),
     #[command(hide = true)]
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args).into(),
         Command::Switchover(args) => switchover::run(args).into(),
         Command::DebugFence(args) => run::debug_fence(args),
+        Command::Graph(args) => graph::run(args).into(),
         Command::Ring(args) => ring::run(args).into(),
         Command::Config(args) => config::run(args).into(),
     }
