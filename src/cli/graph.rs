@@ -114,7 +114,7 @@ fn text() -> String {
             format!(" (status: {})", place.status)
         };
         put(&mut page, format!("{}{shown}: {}", place.name, place.about));
-        put(&mut page, format!("    at the most: {}", place.bound));
+        put(&mut page, format!("    bound: {}", place.bound));
         if !place.beside.is_empty() {
             put(&mut page, format!("    beside it: {}", names(place.beside)));
         }

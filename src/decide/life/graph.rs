@@ -187,7 +187,7 @@ pub const PLACES: [Place; 21] = [
     ),
     place(
         Pausing,
-        ("pausing", "backoff"),
+        ("backoff", "backoff"),
         "the application died too often, or `pre-start` failed",
         "30 s",
         &[],
