@@ -37,7 +37,7 @@ impl Node {
         self.disk.data = true;
         let hook = self.run_hook(Hook::Bootstrap, facts, None, out);
         let made = State::Bootstrapping { kind, marked: true, hook: Some(hook) };
-        self.to_by(now, Hook::Bootstrap, made);
+        self.enter_with(now, Hook::Bootstrap, made);
     }
 
     /// From a replica of the current term if there is one, else from the primary.

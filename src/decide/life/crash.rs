@@ -215,7 +215,7 @@ impl Node {
         }
         let facts = self.facts();
         let hook = self.run_hook(Hook::PreStart, facts, None, out);
-        self.to_by(now, Hook::PreStart, State::Preparing { hook });
+        self.enter_with(now, Hook::PreStart, State::Preparing { hook });
         true
     }
 

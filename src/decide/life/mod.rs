@@ -403,7 +403,7 @@ impl Node {
     }
 
     /// A transition that starts this hook.
-    pub(crate) fn to_by(&mut self, now: At, hook: Hook, state: State) {
+    pub(crate) fn enter_with(&mut self, now: At, hook: Hook, state: State) {
         self.enter(now, state, Some(hook));
     }
 

@@ -119,7 +119,7 @@ impl Node {
             with(self.facts(), "DEMOTE", if demotion.planned { "planned" } else { "fence" });
         let time = left.min(self.set.timeouts.demote);
         let hook = self.run_hook_for(Hook::Demote, facts, time, Some(kill_at), out);
-        self.to_by(now, Hook::Demote, State::Demoting { hook, demotion });
+        self.enter_with(now, Hook::Demote, State::Demoting { hook, demotion });
     }
 
     pub(crate) fn demote_ended(
@@ -133,7 +133,7 @@ impl Node {
             HookEnd::Done { .. } if demotion.planned => {
                 let give_up = self.kill_at(self.last_deadline) - DRAIN_MARGIN;
                 let draining = State::Draining { demotion, order: None, give_up };
-                self.to_by(now, Hook::Position, draining);
+                self.enter_with(now, Hook::Position, draining);
                 let facts = self.facts();
                 self.run_side(Side::Final, facts, out);
             }
@@ -207,7 +207,7 @@ impl Node {
             let others = self.eligible_others();
             let facts = self.sync_hook_facts(&others, acks);
             let hook = self.run_hook(Hook::Sync, facts, None, out);
-            self.to_by(now, Hook::Sync, State::Requiring { hook });
+            self.enter_with(now, Hook::Sync, State::Requiring { hook });
         } else {
             self.promote(now, out);
         }
@@ -223,7 +223,7 @@ impl Node {
             // it.
             call.valid_until = Some(valid);
         }
-        self.to_by(now, Hook::Promote, State::Promoting { hook });
+        self.enter_with(now, Hook::Promote, State::Promoting { hook });
     }
 
     pub(crate) fn required_ended(&mut self, now: At, end: HookEnd, out: &mut Outbox) {

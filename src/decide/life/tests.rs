@@ -301,20 +301,6 @@ impl World {
         }
     }
 
-    /// An operator asks for one, to whomever is best.
-    fn switchover(&mut self) {
-        let request = RequestValue {
-            v: 1,
-            verb: "switchover".into(),
-            to: None,
-            by: "op".into(),
-            epoch: self.epoch(),
-            expires: u64::MAX,
-        };
-        let key = self.node.keys().request(&format!("r{}", self.at));
-        self.put(key, &encode(&request));
-    }
-
     fn has(&self, what: &str) -> bool {
         self.log.iter().any(|act| act == what)
     }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::decide::life::graph::{Phase, WAYS};
+use crate::decide::records::RequestValue;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -81,7 +82,7 @@ fn start(dice: &mut Dice) -> World {
         3 => pair(),
         4 => {
             let mut world = held(pair(), dice, &["peer"]);
-            world.switchover();
+            switchover(&mut world);
             world.pass(50);
             world
         }
@@ -117,6 +118,20 @@ fn start(dice: &mut Dice) -> World {
             world
         }
     }
+}
+
+/// An operator asks for one, to whomever is best.
+fn switchover(world: &mut World) {
+    let request = RequestValue {
+        v: 1,
+        verb: "switchover".into(),
+        args: BTreeMap::new(),
+        by: "op".into(),
+        epoch: world.epoch(),
+        expires: u64::MAX,
+    };
+    let key = world.node.keys().request(&format!("r{}", world.at));
+    world.put(key, &encode(&request));
 }
 
 fn any_end(dice: &mut Dice) -> HookEnd {
@@ -170,7 +185,7 @@ fn one_step(world: &mut World, dice: &mut Dice) {
             world.member_b();
             world.pass(200);
         }
-        _ => world.switchover(),
+        _ => switchover(world),
     }
 }
 
