@@ -183,7 +183,8 @@ the end of the lease a primary is demoted, and 200 ms (`kill_budget`, K) before 
 /// `docs/states.md`.
 pub fn states_page() -> String {
     let mut page = HEAD.to_owned();
-    page += "| state | in `status` | what it is | at the most | hooks beside |\n|---|---|---|---|---|\n";
+    page += "| state | in `status` | what it is | bound | hooks beside |\n";
+    page += "|---|---|---|---|---|\n";
     for place in &PLACES {
         let Place { name, status, about, bound, beside, .. } = place;
         let beside = names(beside);

@@ -33,7 +33,7 @@ pub enum Phase {
     Failed,
 }
 
-use Phase::*;
+use self::Phase::*;
 
 /// A phase for people.
 #[derive(Clone, Copy, Debug)]
