@@ -128,8 +128,7 @@ async fn wrong_methods_and_absent_paths_say_so() {
         assert!(answer.header("allow").is_some_and(|all| all.contains(allow)), "{answer:?}");
         assert_eq!(answer.json()["code"], "http.wrong-method");
     }
-    for (path, says) in [("/metrics", "not in this version"), ("/nothing", "there is no /nothing")]
-    {
+    for (path, says) in [("/ring", "not in this version"), ("/nothing", "there is no /nothing")] {
         let answer = ask_raw(node.addr, "GET", path, "").await;
         assert_eq!(answer.status, 404);
         assert!(answer.json()["error"].as_str().is_some_and(|text| text.contains(says)));

@@ -25,6 +25,9 @@ pub enum Told {
     Pong {
         epoch: Epoch,
         state: String,
+        /// How far the application is behind; none: unknown, or the answer of an older version.
+        #[serde(default)]
+        lag_seconds: Option<f64>,
     },
     Position {
         order: u64,

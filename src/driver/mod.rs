@@ -17,6 +17,7 @@
 
 mod act;
 mod app;
+mod meter;
 mod publish;
 mod settings;
 mod setup;
@@ -71,6 +72,7 @@ pub(super) struct Driver {
     peers: PeerClient,
     auth: PeerAuth,
     board: Board,
+    meter: meter::Meter,
     volume: Arc<Volume>,
     /// Work on the volume takes turns, first come first served.
     volume_order: Arc<tokio::sync::Mutex<()>>,
@@ -135,8 +137,11 @@ impl Driver {
     async fn settle(&mut self) {
         while let Some(input) = self.queue.pop_front() {
             let mut effects = Vec::new();
+            self.meter.input(clock::now(), &input);
             self.node.step(now(), input, &mut effects);
+            self.meter.epoch(self.node.epoch());
             for effect in effects {
+                self.meter.effect(clock::now(), &effect);
                 self.act(effect).await;
             }
         }

@@ -30,6 +30,7 @@ pub(super) fn published(node: &Node, now: At) -> Published {
         app,
         ready: shown.ready,
         leader: shown.leader.as_deref().map(NodeName::new),
+        leader_since: shown.leader_since,
         reason: shown.reason,
         status: Arc::new(shown.status),
     }
@@ -60,6 +61,7 @@ pub(super) fn waiting(node: &NodeName, why: &str) -> Published {
         app: App::Down,
         ready: false,
         leader: None,
+        leader_since: At(0),
         reason,
         status: Arc::new(status),
     }

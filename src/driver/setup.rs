@@ -1,5 +1,6 @@
 //! From a checked configuration to a running driver, in the order the module's doc tells.
 
+use super::meter::Meter;
 use super::volume::{Volume, VolumeError};
 use super::{Driver, Ears, INPUTS_MAX, publish, settings, wall, watch};
 use crate::config::{self, Config, ConfigError, LoadArgs};
@@ -13,7 +14,7 @@ use crate::decide::life::{Boot, Node};
 use crate::decide::records::RequestValue;
 use crate::decide::time::Span;
 use crate::decide::types::{ClusterId, ClusterName, Epoch, Identity, RunId};
-use crate::http::{self, BindError, Board, Parts, PeerAuth, PeerClient, Server, nonce};
+use crate::http::{self, BindError, Board, Metrics, Parts, PeerAuth, PeerClient, Server, nonce};
 use crate::process::children::Children;
 use crate::process::guard;
 use crate::process::hooks::{self, HookSettings, Hooks, Missing};
@@ -142,7 +143,14 @@ async fn start(
         Some(path) => Some(http::Secret::new(config::read_secret(path)?.reveal().as_bytes())),
         None => None,
     };
-    let parts = Parts { board: board.clone(), auth: auth.clone(), clock: clock::now, token };
+    let metrics = Metrics::new(telemetry::dropped);
+    let parts = Parts {
+        board: board.clone(),
+        auth: auth.clone(),
+        clock: clock::now,
+        token,
+        metrics: metrics.clone(),
+    };
     let (server, incoming) = Server::bind(config.local.listen, parts).await?;
     tokio::spawn(server.run());
     let store = store(&config)?;
@@ -158,9 +166,7 @@ async fn start(
     let node = Node::new(boot, settings::settings(&config), Now { at, wall: wall::now_ms() });
     let (inputs, listen) = mpsc::channel(INPUTS_MAX);
     let keys = node.keys().clone();
-    for (key, what) in [(keys.leader(), watch::What::Leader), (keys.state(), watch::What::State)] {
-        tokio::spawn(watch::watch(store.clone(), key, what, inputs.clone()));
-    }
+    watch::spawn(&keys, &store, &inputs, &metrics);
     let driver = Driver {
         node,
         hooks: hooks_of(&config, &volume, &children, guard)?,
@@ -172,6 +178,7 @@ async fn start(
         peers: PeerClient::new(auth.clone()),
         auth,
         board,
+        meter: Meter::new(metrics, keys),
         volume,
         volume_order: Default::default(),
         app: None,

@@ -6,9 +6,10 @@
 
 use crate::consul::ConsulStore;
 use crate::decide::io::Input;
-use crate::decide::keys::Key;
+use crate::decide::keys::{Key, Keys};
 use crate::decide::lead::Seen;
 use crate::decide::time::Span;
+use crate::http::Metrics;
 use crate::store::{Store, Watched};
 use tokio::sync::mpsc::Sender;
 
@@ -21,40 +22,69 @@ pub(super) const STATE_WAIT: Span = Span::secs(30);
 const PAUSE: Span = Span(200);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum What {
+enum What {
     Leader,
     State,
 }
 
-/// Runs until nobody listens any more.
-pub(super) async fn watch(store: ConsulStore, key: Key, what: What, inputs: Sender<Input>) {
-    let (recurse, wait) = match what {
-        What::Leader => (false, LEADER_WAIT),
-        What::State => (true, STATE_WAIT),
-    };
-    let mut after = None;
-    let mut failing = false;
-    loop {
-        match store.watch(&key, recurse, after, wait).await {
-            Ok(watched) => {
-                if failing {
-                    tracing::info!(event = "watch.back", key = %key);
+impl What {
+    /// One of `http::metrics::WATCHES`.
+    fn name(self) -> &'static str {
+        match self {
+            What::Leader => "leader",
+            What::State => "state",
+        }
+    }
+}
+
+/// A blocking query, again and again.
+struct Watch {
+    key: Key,
+    what: What,
+    metrics: Metrics,
+}
+
+/// Starts both.
+pub(super) fn spawn(keys: &Keys, store: &ConsulStore, inputs: &Sender<Input>, metrics: &Metrics) {
+    for (key, what) in [(keys.leader(), What::Leader), (keys.state(), What::State)] {
+        let watch = Watch { key, what, metrics: metrics.clone() };
+        tokio::spawn(watch.run(store.clone(), inputs.clone()));
+    }
+}
+
+impl Watch {
+    /// Runs until nobody listens any more.
+    async fn run(self, store: ConsulStore, inputs: Sender<Input>) {
+        let Watch { key, what, metrics } = self;
+        let (recurse, wait) = match what {
+            What::Leader => (false, LEADER_WAIT),
+            What::State => (true, STATE_WAIT),
+        };
+        let mut after = None;
+        let mut failing = false;
+        loop {
+            match store.watch(&key, recurse, after, wait).await {
+                Ok(watched) => {
+                    if failing {
+                        tracing::info!(event = "watch.back", key = %key);
+                    }
+                    failing = false;
+                    after = (!watched.early).then_some(watched.index);
+                    if inputs.send(input(what, watched)).await.is_err() {
+                        return;
+                    }
                 }
-                failing = false;
-                after = (!watched.early).then_some(watched.index);
-                if inputs.send(input(what, watched)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                if !failing {
-                    tracing::warn!(event = "watch.lost", key = %key, %error);
-                }
-                failing = true;
-                after = None;
-                tokio::time::sleep(PAUSE.to_std()).await;
-                if inputs.is_closed() {
-                    return;
+                Err(error) => {
+                    metrics.watch_restarted(what.name());
+                    if !failing {
+                        tracing::warn!(event = "watch.lost", key = %key, %error);
+                    }
+                    failing = true;
+                    after = None;
+                    tokio::time::sleep(PAUSE.to_std()).await;
+                    if inputs.is_closed() {
+                        return;
+                    }
                 }
             }
         }

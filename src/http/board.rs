@@ -53,6 +53,8 @@ pub struct Published {
     /// Whether the role is settled.
     pub ready: bool,
     pub leader: Option<NodeName>,
+    /// When this node first saw what it last saw of the lock.
+    pub leader_since: At,
     pub reason: Reason,
     /// The body of `/status`. Never a secret in it.
     pub status: Arc<serde_json::Value>,
@@ -199,6 +201,7 @@ mod tests {
             app,
             ready: true,
             leader: None,
+            leader_since: At(0),
             reason: Reason::new("test", "a test"),
             status: Arc::new(serde_json::json!({})),
         }

@@ -8,9 +8,11 @@
 pub mod auth;
 pub mod board;
 mod client;
+mod cluster;
 mod effects;
 mod incoming;
 pub mod limits;
+pub mod metrics;
 pub mod nonce;
 mod reads;
 mod replay;
@@ -21,4 +23,5 @@ pub use auth::{BadKey, PeerAuth, Refusal, Secret};
 pub use board::{App, Board, Published, Role};
 pub use client::PeerClient;
 pub use incoming::{ActionReply, AskId, Incoming};
+pub use metrics::Metrics;
 pub use server::{BindError, Clock, Parts, Server};

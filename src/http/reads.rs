@@ -3,11 +3,14 @@
 //! Open to everybody; must not show a secret, and changes nothing.
 
 use super::board::{self, Published, Verdict};
+use super::cluster::cluster;
+use super::metrics::{Format, Scrape};
 use super::routes::{Shared, error, line};
 use crate::decide::time::At;
+use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::response::Response;
-use http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -24,9 +27,10 @@ pub(super) enum Page {
     Readiness,
     Liveness,
     Status,
+    Cluster,
 }
 
-pub(super) const PAGES: [(&str, Page); 8] = [
+pub(super) const PAGES: [(&str, Page); 9] = [
     ("/primary", Page::Primary),
     ("/replica", Page::Replica),
     ("/read-only", Page::ReadOnly),
@@ -35,6 +39,7 @@ pub(super) const PAGES: [(&str, Page); 8] = [
     ("/readiness", Page::Readiness),
     ("/liveness", Page::Liveness),
     ("/status", Page::Status),
+    ("/cluster", Page::Cluster),
 ];
 
 type Asked = BTreeMap<String, String>;
@@ -68,12 +73,26 @@ fn show(page: Page, shared: &Shared, asked: &Asked) -> Response {
         Page::Readiness => published.readiness(),
         Page::Liveness => board::liveness(last_step, now),
         Page::Status => return line(StatusCode::OK, &published.status),
+        Page::Cluster => return line(StatusCode::OK, &cluster(&published, now)),
     };
     let (status, why) = match verdict {
         Verdict::Yes(why) => (StatusCode::OK, why),
         Verdict::No(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     };
     line(status, &summary(&published, &why, now))
+}
+
+/// `/metrics`: OpenMetrics to whom accepts it, else Prometheus' text.
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept);
+    let board = &shared.parts.board;
+    let (published, last_step) = (board.read(), board.last_step());
+    let now = (shared.parts.clock)();
+    let scrape = Scrape::new(published, last_step, now, &shared.parts.auth);
+    let text = shared.parts.metrics.render(scrape, format);
+    let kind = HeaderValue::from_static(format.content_type());
+    ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()
 }
 
 fn seconds(text: &str) -> Option<f64> {

@@ -1,7 +1,7 @@
 //! The paths and their methods.
 
 use super::limits::IN_FLIGHT;
-use super::reads::{PAGES, Page, read};
+use super::reads::{self, PAGES, Page, read};
 use super::server::Parts;
 use super::{effects, incoming::Incoming};
 use crate::decide::action::VERBS;
@@ -16,11 +16,9 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Paths of the interface that this version does not have.
-const LATER: [&str; 17] = [
+const LATER: [&str; 15] = [
     "/",
-    "/cluster",
     "/history",
-    "/metrics",
     "/events",
     "/ring",
     "/ring/lookup",
@@ -35,6 +33,9 @@ const LATER: [&str; 17] = [
     "/peer/promise",
     "/peer/grant",
 ];
+
+/// Where peers put their questions.
+const PEERS: [&str; 2] = ["/peer/ping", "/peer/position"];
 
 /// What the handlers share.
 pub(super) struct Shared {
@@ -58,12 +59,22 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
     for verb in VERBS {
         routes = routes.route(&format!("/{verb}"), post(effects::operator));
     }
+    for path in PEERS {
+        routes = routes.route(path, post(effects::peer));
+    }
     routes
-        .route("/peer/ping", post(effects::peer))
-        .route("/peer/position", post(effects::peer))
+        .route("/metrics", get(reads::metrics).options(reads::metrics))
         .fallback(not_there)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::new(shared))
+}
+
+/// A path as the metrics name it: one of ours, or `other`, however many a client thinks of.
+pub(super) fn known(path: &str) -> &'static str {
+    let pages = PAGES.iter().map(|(page, _)| *page);
+    let peers = PEERS.iter().copied();
+    let rest = LATER.iter().copied().chain(["/metrics", "/switchover"]);
+    pages.chain(peers).chain(rest).find(|known| *known == path).unwrap_or("other")
 }
 
 /// `HEAD /` and `OPTIONS /` are what load balancers ask by default.
@@ -97,6 +108,9 @@ async fn not_there(uri: Uri) -> Response {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
     let text =
         format!("{} does not take {method}; the Allow header says what it takes", uri.path());
     error(StatusCode::METHOD_NOT_ALLOWED, "http.wrong-method", text)

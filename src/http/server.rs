@@ -11,6 +11,7 @@ use super::limits::{
     ACCEPT_PAUSE, CONNECTION_END, CONNECTION_LIFE, CONNECTIONS, HEAD_BYTES, HEAD_TIME, HEADERS,
     QUEUE,
 };
+use super::metrics::Metrics;
 use super::routes;
 use crate::decide::time::At;
 use axum::Router;
@@ -38,6 +39,7 @@ pub struct Parts {
     pub clock: Clock,
     /// The content of `token_file`, without its line end; none: actions over HTTP are off.
     pub token: Option<Secret>,
+    pub metrics: Metrics,
 }
 
 /// The port could not be had.
@@ -65,6 +67,7 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     router: Router,
+    metrics: Metrics,
 }
 
 impl Server {
@@ -77,8 +80,9 @@ impl Server {
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
+        let metrics = parts.metrics.clone();
         let router = routes::router(parts, sender);
-        Ok((Server { listener, addr: bound, router }, receiver))
+        Ok((Server { listener, addr: bound, router, metrics }, receiver))
     }
 
     /// Where it listens; with port 0 asked for, the port it got.
@@ -98,7 +102,8 @@ impl Server {
                 }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, from)) if connections.len() < CONNECTIONS => {
-                        connections.spawn(serve(stream, Caller(from), self.router.clone()));
+                        let (router, metrics) = (self.router.clone(), self.metrics.clone());
+                        connections.spawn(serve(stream, Caller(from), router, metrics));
                     }
                     Ok((_, from)) => {
                         tracing::warn!(event = "http.full", %from, limit = CONNECTIONS);
@@ -124,14 +129,22 @@ impl BindError {
     }
 }
 
-async fn serve(stream: TcpStream, caller: Caller, router: Router) {
+async fn serve(stream: TcpStream, caller: Caller, router: Router, metrics: Metrics) {
     // Small answers in one write each: waiting for the former one's acknowledgement only costs
     // time.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller);
-        router.clone().call(request)
+        let path = routes::known(request.uri().path());
+        let (answer, metrics) = (router.clone().call(request), metrics.clone());
+        async move {
+            let answer = answer.await;
+            if let Ok(response) = &answer {
+                metrics.answered(path, response.status());
+            }
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -4,7 +4,9 @@ use lictor::decide::peer::{Ask, PeerCall, Told};
 use lictor::decide::reason::Reason;
 use lictor::decide::time::{At, Span};
 use lictor::decide::types::{ClusterId, Epoch, NodeName, RunId};
-use lictor::http::{App, Board, Clock, Incoming, Parts, PeerAuth, Published, Role, Secret, Server};
+use lictor::http::{
+    App, Board, Clock, Incoming, Metrics, Parts, PeerAuth, Published, Role, Secret, Server,
+};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -74,6 +76,7 @@ impl Options {
             auth: if self.keyless { keyless } else { auth(name, run) },
             clock: self.clock,
             token: self.token.map(|token| Secret::new(token.as_bytes())),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -298,13 +301,14 @@ pub fn published(name: &str) -> Published {
         app: App::Healthy,
         ready: true,
         leader: Some(NodeName::new(name)),
+        leader_since: At(900),
         reason: Reason::new("test.reason", "a test says so"),
         status: Arc::new(serde_json::json!({"all": "of it"})),
     }
 }
 
 pub fn pong() -> Told {
-    Told::Pong { epoch: Epoch(3), state: "running".into() }
+    Told::Pong { epoch: Epoch(3), state: "running".into(), lag_seconds: Some(1.5) }
 }
 
 pub fn position() -> Told {

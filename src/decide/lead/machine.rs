@@ -375,6 +375,12 @@ impl Lead {
         self.view.leader_value()
     }
 
+    /// The first receipt of `leader` and `state/term` as last seen: a follower's clock of the
+    /// lease.
+    pub fn leader_since(&self) -> At {
+        self.view.since
+    }
+
     /// `state/term` as last seen, with its index.
     pub fn term_seen(&self) -> Option<(&TermValue, Index)> {
         self.view.term_value().map(|term| (term, self.view.term_index()))

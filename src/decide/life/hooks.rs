@@ -37,7 +37,7 @@ pub struct Lag {
 }
 
 impl Lag {
-    fn millis(seconds: f64) -> Span {
+    pub fn millis(seconds: f64) -> Span {
         // A negative or absurd number of seconds saturates.
         Span((seconds * 1_000.0) as u64)
     }

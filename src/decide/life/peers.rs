@@ -2,6 +2,7 @@
 //! switchover.
 
 use super::freeze::Asker;
+use super::hooks::Lag;
 use super::{Node, Side};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};
@@ -81,6 +82,14 @@ enum Asked {
 struct Pinged {
     last: At,
     asked: Option<OpId>,
+    heard: Option<Heard>,
+}
+
+/// What a member last said of itself, for `status` alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heard {
+    pub state: String,
+    pub lag: Option<Span>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -114,6 +123,12 @@ impl Peers {
     /// How long this member has not answered.
     pub fn silent(&self, node: &NodeName, now: At) -> Span {
         self.pings.get(node).map_or(Span::ZERO, |pinged| now.since(pinged.last))
+    }
+
+    /// Since when this member has not answered, and its last answer; `None`: nobody asks it.
+    pub fn heard(&self, node: &NodeName, now: At) -> Option<(Span, Option<&Heard>)> {
+        let pinged = self.pings.get(node)?;
+        Some((now.since(pinged.last), pinged.heard.as_ref()))
     }
 
     fn is_asked_for_position(&self, node: &NodeName) -> bool {
@@ -294,7 +309,9 @@ impl Node {
         match ask {
             Ask::Ping => {
                 let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
-                let told = Told::Pong { epoch, state: self.state.name().to_owned() };
+                let lag_seconds = self.lag.seconds(now);
+                let state = self.state.name().to_owned();
+                let told = Told::Pong { epoch, state, lag_seconds };
                 out.push(Effect::PeerAnswer { id, told });
             }
             Ask::Position { freeze, epoch, run } => match self.may_answer(freeze, epoch, &run) {
@@ -364,6 +381,10 @@ impl Node {
                     if result.is_ok() {
                         pinged.last = now;
                     }
+                    if let Ok(Told::Pong { state, lag_seconds, .. }) = result {
+                        let lag = lag_seconds.map(Lag::millis);
+                        pinged.heard = Some(Heard { state, lag });
+                    }
                 }
             }
             Asked::Survey { survey, node } => {
@@ -407,8 +428,11 @@ impl Node {
             self.members.keys().filter(|node| *node != self.me()).cloned().collect();
         self.peers.pings.retain(|node, _| names.contains(node));
         for node in names {
-            let pinged =
-                self.peers.pings.entry(node.clone()).or_insert(Pinged { last: now, asked: None });
+            let pinged = self.peers.pings.entry(node.clone()).or_insert(Pinged {
+                last: now,
+                asked: None,
+                heard: None,
+            });
             if pinged.asked.is_some() {
                 continue;
             }

@@ -128,6 +128,26 @@ pub enum State {
 }
 
 impl State {
+    /// Every word of [`State::name`], for what shows one series or row a state.
+    pub const NAMES: [&str; 16] = [
+        "init",
+        "joining",
+        "wiping",
+        "bootstrapping",
+        "waiting",
+        "backoff",
+        "starting",
+        "replica",
+        "promoting",
+        "primary",
+        "demoting",
+        "draining",
+        "killing",
+        "stopping",
+        "stopped",
+        "failed",
+    ];
+
     /// As `status`, the member record and the metrics name it.
     pub fn name(&self) -> &'static str {
         match self {

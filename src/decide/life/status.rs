@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub healthy: bool,
     pub ready: bool,
     pub leader: Option<String>,
+    /// When this node first saw the last renewal, or whatever else changed of the lock.
+    pub leader_since: At,
     pub lag_seconds: Option<f64>,
     pub reason: Reason,
     pub status: Value,
@@ -81,6 +83,7 @@ impl Node {
             ready: matches!(self.state, State::Primary)
                 || (self.state == State::Replica && self.follow.current().is_some()),
             leader: self.lead.leader_seen().map(|leader| leader.node.to_string()),
+            leader_since: self.lead.leader_since(),
             lag_seconds: self.lag.seconds(now),
             reason,
             status: self.status(now),
@@ -90,7 +93,8 @@ impl Node {
     fn status(&self, now: At) -> Value {
         let me = &self.boot.identity;
         let leader = self.lead.leader_seen();
-        let members: Vec<Value> = self.members.values().map(|member| self.row(member)).collect();
+        let members: Vec<Value> =
+            self.members.values().map(|member| self.row(now, member)).collect();
         let reasons: Vec<Value> = self
             .reasons
             .iter()
@@ -138,12 +142,22 @@ impl Node {
         }
     }
 
-    fn row(&self, member: &crate::decide::records::MemberValue) -> Value {
+    fn row(&self, now: At, member: &crate::decide::records::MemberValue) -> Value {
+        let own = member.node == *self.me();
+        let heard = self.peers.heard(&member.node, now);
+        let told = heard.and_then(|(_, told)| told);
+        let (state, lag) = match told {
+            _ if own => (self.state.name(), self.lag.seconds(now)),
+            Some(told) => (told.state.as_str(), told.lag.map(|lag| lag.0 as f64 / 1_000.0)),
+            None => (member.state.as_str(), None),
+        };
         let leads = self.lead.leader_seen().is_some_and(|leader| leader.node == member.node);
         let sync = self.sync_seen().is_some_and(|sync| sync.members.contains(&member.node));
         json!({
             "node": member.node,
-            "state": member.state,
+            "state": state,
+            "silent_ms": heard.map(|(silent, _)| silent),
+            "lag_seconds": lag,
             "leader": leads,
             "eligible": self.eligible(member),
             "sync": sync,
@@ -151,6 +165,8 @@ impl Node {
             "app": member.app,
             "peer": member.peer,
             "zone": member.zone,
+            "host": member.host,
+            "tags": member.tags,
             "priority": member.priority,
             "no_failover": member.no_failover,
             "version": member.version,

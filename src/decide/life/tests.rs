@@ -202,7 +202,9 @@ impl World {
     fn peer_call(&self, id: OpId, ask: &Ask, timeout: Span) -> Input {
         let result = match ask {
             _ if self.holds("peer") => Err(PeerError::Timeout(timeout)),
-            Ask::Ping => Ok(Told::Pong { epoch: Epoch(0), state: "replica".into() }),
+            Ask::Ping => {
+                Ok(Told::Pong { epoch: Epoch(0), state: "replica".into(), lag_seconds: Some(0.25) })
+            }
             Ask::Position { freeze, .. } => Ok(Told::Position {
                 order: self.order,
                 text: String::new(),
