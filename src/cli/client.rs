@@ -9,7 +9,7 @@ use crate::consul::ConsulStore;
 use crate::decide::call::{Answer, Call, Entry, StoreError};
 use crate::decide::keys::{Key, Keys};
 use crate::decide::records::{
-    ClusterValue, LeaderValue, MemberValue, SyncValue, TermValue, decode,
+    ClusterValue, LeaderValue, MemberValue, PauseValue, SyncValue, TermValue, decode,
 };
 use crate::decide::time::Span;
 use crate::driver;
@@ -35,6 +35,7 @@ pub struct Seen {
     pub term: Option<TermValue>,
     pub sync: Option<SyncValue>,
     pub cluster: Option<ClusterValue>,
+    pub pause: Option<PauseValue>,
     pub members: Vec<MemberValue>,
 }
 
@@ -99,6 +100,7 @@ impl Client {
             term: value(&state, &self.keys.term()),
             sync: value(&state, &self.keys.sync()),
             cluster: value(&state, &self.keys.cluster()),
+            pause: value(&state, &self.keys.pause()),
             members: under.filter_map(|entry| decode(&entry.value)).collect(),
         })
     }

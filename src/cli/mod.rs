@@ -8,6 +8,8 @@ pub mod config;
 pub mod exit;
 pub mod graph;
 pub mod output;
+pub mod pause;
+pub mod request;
 pub mod ring;
 pub mod run;
 pub mod run_alone;
@@ -33,6 +35,8 @@ enum Command {
     Status(status::Args),
     Switchover(switchover::Args),
     Graph(graph::Args),
+    Pause(pause::Args),
+    Resume(pause::ResumeArgs),
     Ring(ring::Args),
     Config(config::Args),
     #[command(hide = true)]
@@ -49,6 +53,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args).into(),
         Command::Switchover(args) => switchover::run(args).into(),
+        Command::Pause(args) => pause::run(args).into(),
+        Command::Resume(args) => pause::resume(args).into(),
         Command::DebugFence(args) => run::debug_fence(args),
         Command::Graph(args) => graph::run(args).into(),
         Command::Ring(args) => ring::run(args).into(),

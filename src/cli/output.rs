@@ -27,3 +27,8 @@ pub fn error(text: impl Display, exit: Exit) -> Exit {
     let _ = writeln!(std::io::stderr(), "lictor: {text}");
     exit
 }
+
+/// Prints what happens meanwhile to stderr; nothing depends on its being read.
+pub fn progress(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "lictor: .. {text}");
+}

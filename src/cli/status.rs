@@ -50,6 +50,7 @@ async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
         let value = json!({
             "v": 1, "cluster": name, "cluster_id": seen.cluster.as_ref().map(|c| &c.id),
             "leader": seen.leader, "locked": seen.locked, "term": seen.term, "sync": seen.sync,
+            "paused": seen.pause,
             "members": nodes,
         });
         return Ok(output::json(&value, exit));
@@ -142,6 +143,9 @@ fn table(name: &str, seen: &Seen, answers: &[Option<Value>], acts: bool) -> Stri
     if let Some(sync) = &seen.sync {
         let members: Vec<&str> = sync.members.iter().map(|node| node.as_str()).collect();
         text += &format!("sync: {} (acks {})\n", members.join(", "), sync.acks);
+    }
+    if let Some(pause) = &seen.pause {
+        text += &format!("paused by {}: `lictor resume` ends it\n", pause.told());
     }
     text += &format!(
         "{:<12} {:<10} {:<14} {:<6} {:<9} {:<22} {}\n",

@@ -3,6 +3,7 @@
 //! The same reading serves the command line, HTTP, and whoever writes `state/requests/<id>` by
 //! hand. An unknown verb or a wrong argument is a sentence that names the mend.
 
+use super::time::Span;
 use super::types::NodeName;
 use std::collections::BTreeMap;
 
@@ -11,17 +12,26 @@ pub type Args = BTreeMap<String, String>;
 
 /// The longest node name.
 const NAME_MOST: usize = 63;
+/// The longest text that a person gives as a reason: one line.
+const TEXT_MOST: usize = 200;
 
 /// One thing that an operator asks for. A new verb is a variant here, its reading in
 /// [`Action::parse`], its writing in [`Action::args`], and its arm in `life::requests`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
     /// A planned change of the primary; nobody named: the best candidate.
-    Switchover { to: Option<NodeName> },
+    Switchover {
+        to: Option<NodeName>,
+    },
+    /// From now on people act, not lictor.
+    Pause {
+        reason: Option<String>,
+    },
+    Resume,
 }
 
 /// Every verb, as `Action::parse` reads it.
-pub const VERBS: [&str; 1] = ["switchover"];
+pub const VERBS: [&str; 3] = ["switchover", "pause", "resume"];
 
 impl Action {
     /// Reads a record's verb and arguments. The error is for the person who asked.
@@ -29,6 +39,8 @@ impl Action {
         let mut args = Reader { verb, left: args.clone() };
         let action = match verb {
             "switchover" => Action::Switchover { to: args.node("to")? },
+            "pause" => Action::Pause { reason: args.text("reason")? },
+            "resume" => Action::Resume,
             other => {
                 return Err(format!(
                     "this version does not know `{other}`; it knows {}",
@@ -42,6 +54,30 @@ impl Action {
     pub fn verb(&self) -> &'static str {
         match self {
             Action::Switchover { .. } => "switchover",
+            Action::Pause { .. } => "pause",
+            Action::Resume => "resume",
+        }
+    }
+
+    /// Whether it was asked of one primary: done to the next one it would be a surprise.
+    pub fn is_of_one_term(&self) -> bool {
+        match self {
+            Action::Switchover { .. } => true,
+            Action::Pause { .. } | Action::Resume => false,
+        }
+    }
+
+    /// How long a request may wait for its first answer.
+    pub fn good_for(&self) -> Span {
+        match self {
+            Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(30),
+        }
+    }
+
+    /// After what time whoever asked stops waiting for the end.
+    pub fn ends_within(&self) -> Span {
+        match self {
+            Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(40),
         }
     }
 
@@ -50,14 +86,16 @@ impl Action {
         let mut args = Args::new();
         match self {
             Action::Switchover { to } => put(&mut args, "to", to.as_ref()),
+            Action::Pause { reason } => put(&mut args, "reason", reason.as_ref()),
+            Action::Resume => {}
         }
         args
     }
 }
 
-fn put(args: &mut Args, name: &str, node: Option<&NodeName>) {
-    if let Some(node) = node {
-        args.insert(name.to_owned(), node.to_string());
+fn put(args: &mut Args, name: &str, value: Option<&impl ToString>) {
+    if let Some(value) = value {
+        args.insert(name.to_owned(), value.to_string());
     }
 }
 
@@ -80,6 +118,15 @@ impl Reader<'_> {
         Ok(Some(NodeName::new(&text)))
     }
 
+    fn text(&mut self, name: &str) -> Result<Option<String>, String> {
+        let Some(text) = self.left.remove(name) else { return Ok(None) };
+        if text.trim().is_empty() || text.len() > TEXT_MOST || text.chars().any(char::is_control) {
+            let verb = self.verb;
+            return Err(format!("`{name}` of `{verb}` is not one line of 1 to {TEXT_MOST} bytes"));
+        }
+        Ok(Some(text))
+    }
+
     fn end(self) -> Result<(), String> {
         match self.left.keys().next() {
             Some(name) => Err(format!("`{}` takes no `{name}`", self.verb)),
@@ -99,7 +146,13 @@ mod tests {
     #[test]
     fn an_action_is_read_back_as_it_was_written() {
         let c = || NodeName::new("c");
-        let actions = [Action::Switchover { to: None }, Action::Switchover { to: Some(c()) }];
+        let actions = [
+            Action::Switchover { to: None },
+            Action::Switchover { to: Some(c()) },
+            Action::Pause { reason: None },
+            Action::Pause { reason: Some("a new disk".into()) },
+            Action::Resume,
+        ];
         for action in actions {
             assert!(VERBS.contains(&action.verb()));
             assert_eq!(Action::parse(action.verb(), &action.args()), Ok(action));
@@ -109,7 +162,10 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_told_with_its_mend() {
         let cases = [
-            ("dance", args(&[]), "does not know `dance`; it knows switchover"),
+            ("dance", args(&[]), "does not know `dance`; it knows switchover, pause"),
+            ("pause", args(&[("reason", " ")]), "`reason` of `pause` is not one line of 1 to 200"),
+            ("pause", args(&[("reason", "a\nb")]), "is not one line"),
+            ("resume", args(&[("reason", "a")]), "`resume` takes no `reason`"),
             ("switchover", args(&[("too", "c")]), "`switchover` takes no `too`"),
             ("switchover", args(&[("to", "")]), "`to` of `switchover` is not a node's name"),
             ("switchover", args(&[("to", "../x")]), "is not a node's name: [a-z0-9-]"),

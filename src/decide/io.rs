@@ -151,9 +151,10 @@ pub enum Effect {
         id: OpId,
         told: Told,
     },
+    /// The id of the request that was written, or how the write ended.
     ActionReply {
         id: OpId,
-        result: Result<String, Reason>,
+        result: Result<String, StoreError>,
     },
     /// For the log; `status` shows the last ones.
     Decided(Reason),

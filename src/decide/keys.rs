@@ -68,6 +68,11 @@ impl Keys {
         self.at("state/config")
     }
 
+    /// There while the cluster is paused.
+    pub fn pause(&self) -> Key {
+        self.at("state/pause")
+    }
+
     pub fn members(&self) -> Key {
         self.at("state/members/")
     }

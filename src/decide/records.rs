@@ -126,6 +126,27 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
 }
 
+/// `state/pause`: while it is there, people act and lictor does not.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PauseValue {
+    pub v: u32,
+    pub by: String,
+    /// Unix time in milliseconds.
+    pub at: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl PauseValue {
+    /// Who paused, and why if that was said.
+    pub fn told(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} ({reason})", self.by),
+            None => self.by.clone(),
+        }
+    }
+}
+
 /// `state/requests/<id>`: what an operator asks for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(from = "RequestAsWritten")]

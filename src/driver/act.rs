@@ -120,12 +120,17 @@ impl Driver {
         });
     }
 
-    pub(super) fn action_reply(&mut self, id: OpId, result: Result<String, Reason>) {
+    pub(super) fn action_reply(&mut self, id: OpId, result: Result<String, StoreError>) {
         debug_assert!(id.0 > OUTSIDE, "actions are numbered from outside");
         if let Some(reply) = self.actions.remove(&id) {
             let told = match result {
                 Ok(request) => ActionReply::Written { request },
-                Err(reason) => ActionReply::NotWritten(reason.to_string()),
+                Err(StoreError::Conflict { .. }) => ActionReply::Refused(Reason::new(
+                    "request.doubled",
+                    "a request of this id is there already; nothing was written",
+                )),
+                Err(error @ StoreError::Unknown(_)) => ActionReply::Unknown(error.to_string()),
+                Err(error) => ActionReply::NotWritten(error.to_string()),
             };
             drop(reply.send(told));
         }

@@ -31,8 +31,6 @@ use tokio::sync::mpsc;
 
 /// Between two attempts to reach Consul at the start.
 const CONSUL_AGAIN: Span = Span::secs(1);
-/// How long a request for an action is good.
-const REQUEST_LIFE_MS: u64 = 30_000;
 /// fsync, name look-ups and directory walks; they never spawn or wait for processes.
 const BLOCKING_THREADS: usize = 2;
 const FLUSH: Duration = Duration::from_millis(500);
@@ -363,5 +361,5 @@ fn hooks_of(
 /// An operator's action as the record that asks for it.
 pub fn request(action: &Action, by: String, epoch: Epoch, wall: u64) -> RequestValue {
     let (verb, args) = (action.verb().to_owned(), action.args());
-    RequestValue { v: 1, verb, args, by, epoch, expires: wall + REQUEST_LIFE_MS }
+    RequestValue { v: 1, verb, args, by, epoch, expires: wall + action.good_for().0 }
 }

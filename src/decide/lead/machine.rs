@@ -362,6 +362,17 @@ impl Lead {
         self.term.as_ref().map(|term| term.session.clone())
     }
 
+    /// Whether no lease can run any more, as far as this node has seen: what stands there was
+    /// released, or was waited out.
+    pub fn is_vacant(&self, now: At) -> bool {
+        self.has_seen() && self.free_at().is_some_and(|at| at <= now)
+    }
+
+    /// Whether the own term is over and to be taken again: its planned successor did not catch up.
+    pub fn takes_again(&self) -> bool {
+        self.term.as_ref().is_some_and(|term| term.again)
+    }
+
     pub fn floor(&self) -> Epoch {
         self.floor
     }

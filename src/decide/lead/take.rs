@@ -259,6 +259,17 @@ impl Lead {
         }
     }
 
+    /// From when on nobody's lease runs; the timer is rule 10's.
+    pub(super) fn free_at(&self) -> Option<At> {
+        let leader = self.view.leader.as_ref()?;
+        let wait = match self.view.term_value() {
+            Some(term) if self.is_clean(leader, term) => Span::ZERO,
+            Some(term) => wait_for(self.lease_to_wait(leader, term)),
+            None => wait_for(self.config.lease_max),
+        };
+        Some((self.view.since + wait).max(self.view.calm_until.unwrap_or_default()))
+    }
+
     fn waited(&self, now: At, wait: Span) -> Verdict<()> {
         let calm = self.view.calm_until.unwrap_or_default();
         let until = (self.view.since + wait).max(calm);

@@ -85,14 +85,24 @@ impl Node {
             self.kill(now, After::Exit { code: exit.code() }, out);
             return;
         }
+        self.stay_down_in_pause(out);
         let leads = matches!(self.leadership(), Leadership::Open { .. });
-        if leads && !self.restart_in_place(now, out) {
+        if leads && (self.down_in_pause || !self.restart_in_place(now, out)) {
             let why = Reason::new("app.crashed", "the primary's application died: hand over");
             self.tell_lead(now, LeadIn::Demote { why }, out);
             self.kill(now, After::Start { handed_over: true }, out);
             return;
         }
         self.kill(now, After::Start { handed_over: !leads && self.armed.is_some() }, out);
+    }
+
+    /// Paused, lictor restarts nothing that ended by itself.
+    fn stay_down_in_pause(&mut self, out: &mut Outbox) {
+        if self.pause.is_some() && !self.down_in_pause {
+            self.down_in_pause = true;
+            let text = "the cluster is paused: the application stays down";
+            self.decided(Reason::new("pause.down", text).flip("`lictor resume`"), out);
+        }
     }
 
     /// Whether a leader's application is started again in place, and says why. In sync mode the
@@ -134,6 +144,7 @@ impl Node {
         self.app = None;
         self.crashes.note(now, self.set.restart_window);
         self.decided(Reason::new("app.not-started", why), out);
+        self.stay_down_in_pause(out);
         self.kill(now, After::Start { handed_over: false }, out);
     }
 
@@ -141,6 +152,7 @@ impl Node {
         let why = Reason::new("guard.fired", "the guard killed the application at its deadline");
         self.decided(why.clone(), out);
         self.armed = None;
+        self.stay_down_in_pause(out);
         self.tell_lead(now, LeadIn::Demote { why }, out);
         match self.state {
             // Nothing of an application runs that a deadline was armed for; what else was killed
@@ -193,6 +205,9 @@ impl Node {
                 self.fail(now, reason, out);
             }
             After::Start { .. } if self.stop => self.leave(now, 0, out),
+            After::Start { .. } if self.down_in_pause => {
+                self.to(now, State::Waiting { not_before: now, until: now });
+            }
             After::Start { handed_over: true } => {
                 self.start_soon(now, out);
             }

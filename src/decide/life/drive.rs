@@ -29,6 +29,9 @@ impl Node {
             State::Bootstrapping { kind: Bootstrap::Create, .. } => {
                 self.drive_creating(now, &leadership, out)
             }
+            State::Waiting { .. } | State::Pausing { .. } if self.down_in_pause => {
+                self.pause.is_none() && self.up_again(now, out)
+            }
             State::Waiting { not_before, until } => {
                 let known = now >= *until || self.other_leader().is_some();
                 let due = now >= *not_before && known;
@@ -199,6 +202,12 @@ impl Node {
         self.prepare(now, out)
     }
 
+    /// The pause is over.
+    fn up_again(&mut self, now: At, out: &mut Outbox) -> bool {
+        self.down_in_pause = false;
+        self.start_soon(now, out)
+    }
+
     fn drive_joining(&mut self, now: At, leadership: &Leadership, out: &mut Outbox) -> bool {
         if self.stop {
             self.let_go(now, out);
@@ -226,7 +235,8 @@ impl Node {
             | Leadership::Follower
             | Leadership::Taking
             | Leadership::Closed { .. } => {
-                if !quiet && self.cluster.is_some() && self.clone_source().is_some() {
+                let may_clone = !quiet && self.cluster.is_some() && self.pause.is_none();
+                if may_clone && self.clone_source().is_some() {
                     self.begin_bootstrap(now, Bootstrap::Clone, out);
                     return true;
                 }

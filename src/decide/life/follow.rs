@@ -178,6 +178,14 @@ impl Node {
             // Only a replica's data is another's copy. A node that leads or is about to has the
             // data that counts, whatever the former primary's was.
             HookEnd::Exit { code: 3 } if !self.may_rewind() => self.follow.retry = None,
+            HookEnd::Exit { code: 3 } if self.pause.is_some() => {
+                self.follow.retry = Some(now + RETRY_MOST);
+                let text = format!("the data diverged from {}: nothing is rewound", term.node);
+                let reason = Reason::new("pause.diverged", text).flip("`lictor resume`");
+                if self.reasons.back().is_none_or(|(_, last)| *last != reason) {
+                    self.decided(reason, out);
+                }
+            }
             HookEnd::Exit { code: 3 } => {
                 let text = format!("the data diverged from {} (epoch {})", term.node, term.epoch);
                 self.decided(Reason::new("follow.diverged", text), out);

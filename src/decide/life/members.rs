@@ -136,6 +136,9 @@ impl Node {
         if self.set.no_failover.contains(self.me()) {
             return Some(Reason::new("bar.no-failover", "`no_failover` names this node"));
         }
+        if let Some(reason) = self.bar_of_pause() {
+            return Some(reason);
+        }
         let ready = match &self.state {
             State::Replica => self.health.ok,
             State::Joining => disk == Disk::Empty,

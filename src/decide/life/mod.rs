@@ -35,7 +35,7 @@ use super::keys::Keys;
 use super::lead::{Lead, LeadIn, LeadOut, Leadership};
 use super::reason::Reason;
 use super::records::{
-    ClusterValue, Follows, MemberValue, ResultValue, SyncValue, TermValue, decode,
+    ClusterValue, Follows, MemberValue, PauseValue, SyncValue, TermValue, decode,
 };
 use super::time::{At, Span};
 use super::types::{ClusterId, ClusterName, Epoch, Identity, Index, NodeName, OpId};
@@ -114,7 +114,11 @@ pub struct Node {
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
     pub(crate) requests: BTreeMap<String, requests::Asked>,
-    pub(crate) results: BTreeMap<String, (ResultValue, Index)>,
+    pub(crate) results: BTreeMap<String, requests::Answered>,
+    /// `state/pause` and its index.
+    pub(crate) pause: Option<(PauseValue, Index)>,
+    /// The application ended while the cluster was paused: it stays down until that is over.
+    pub(crate) down_in_pause: bool,
     /// Candidates of a switchover are being asked until then.
     pub(crate) choosing: Option<At>,
     /// Since when the lock is held by a node whose application is not the primary.
@@ -177,6 +181,8 @@ impl Node {
             members: BTreeMap::new(),
             requests: BTreeMap::new(),
             results: BTreeMap::new(),
+            pause: None,
+            down_in_pause: false,
             choosing: None,
             idle_lead: None,
             peers: peers::Peers::default(),
@@ -293,7 +299,7 @@ impl Node {
         self.members.clear();
         self.requests.clear();
         self.results.clear();
-        let (mut term, mut sync, mut cluster) = (None, None, None);
+        let (mut term, mut sync, mut cluster, mut pause) = (None, None, None, None);
         let members = self.keys.members();
         let requests = self.keys.requests();
         for entry in entries {
@@ -304,6 +310,8 @@ impl Node {
                 sync = Some(entry);
             } else if key == self.keys.cluster().as_str() {
                 cluster = Some(entry);
+            } else if key == self.keys.pause().as_str() {
+                pause = Some(entry);
             } else if key.starts_with(members.as_str()) {
                 if let Some(member) = decode::<MemberValue>(&entry.value) {
                     self.members.insert(member.node.clone(), member);
@@ -312,6 +320,7 @@ impl Node {
                 self.absorb_request(id.to_owned(), &entry);
             }
         }
+        self.absorb_pause(pause.as_ref(), out);
         let exists = cluster.is_some();
         if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
             self.cluster = Some(value);

@@ -1,26 +1,31 @@
-//! Operator's actions: requests in KV, answered by the leader under its lock.
+//! Operator's actions: requests in KV, and who answers them with what right.
+//!
+//! A leader answers under its lock. Where nobody leads, whoever writes the answer first does, if
+//! the action makes sense without a leader. What an answer starts is either done by the one who
+//! gave it, once its write is confirmed, or by the node that the answer names, once it sees it.
+//!
+//! Invariant: nothing is begun for a request before its `started` is in KV, and a request has one
+//! final result.
+
+mod pause;
+mod switchover;
 
 use super::{Demotion, Node, Owner, State};
 use crate::decide::action::Action;
 use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
 use crate::decide::io::{Effect, Outbox};
-use crate::decide::lead::{LeadIn, Leadership, SyncMode};
+use crate::decide::lead::{LeadIn, Leadership};
 use crate::decide::reason::Reason;
-use crate::decide::records::{
-    MemberValue, RequestStatus, RequestValue, ResultValue, decode, encode,
-};
+use crate::decide::records::{RequestStatus, RequestValue, ResultValue, decode, encode};
 use crate::decide::time::{At, Span};
-use crate::decide::types::{Index, NodeName, OpId};
-use std::collections::BTreeSet;
+use crate::decide::types::{Epoch, Index, NodeName, OpId, SessionId};
 
-/// A candidate that did not answer a ping for this long is not switched over to.
-const CANDIDATE_SILENCE: Span = Span::secs(3);
-/// How long the candidates' positions are waited for; asked before anything stops.
-const CHOOSE_MOST: Span = Span(500);
 /// How long a request and its result stay after it expired: ten minutes.
 const KEPT_MS: u64 = 600_000;
 /// After a result that could not be written.
 const RESULT_AGAIN: Span = Span(200);
+/// What was started and has no end is forgotten after a day: a clone may take six hours.
+const STARTED_MOST_MS: u64 = 86_400_000;
 
 /// What lies under `state/requests/<id>`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,15 +35,56 @@ pub struct Asked {
     at: Index,
 }
 
+/// What lies under `state/requests/<id>-result`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answered {
+    value: ResultValue,
+    /// 0: just written, not seen yet.
+    at: Index,
+}
+
+/// With what right this node answers.
+enum Seat {
+    Leader(SessionId),
+    /// Nobody leads: the first write counts.
+    Anybody,
+}
+
+/// An answer to be written.
+struct Outcome {
+    status: RequestStatus,
+    to: Option<NodeName>,
+    reason: String,
+}
+
+impl Outcome {
+    fn done(to: Option<NodeName>, reason: impl Into<String>) -> Outcome {
+        Outcome { status: RequestStatus::Done, to, reason: reason.into() }
+    }
+
+    fn refused(reason: impl Into<String>) -> Outcome {
+        Outcome { status: RequestStatus::Refused, to: None, reason: reason.into() }
+    }
+
+    fn failed(to: Option<NodeName>, reason: impl Into<String>) -> Outcome {
+        Outcome { status: RequestStatus::Failed, to, reason: reason.into() }
+    }
+
+    fn started(to: NodeName, reason: impl Into<String>) -> Outcome {
+        Outcome { status: RequestStatus::Started, to: Some(to), reason: reason.into() }
+    }
+}
+
 impl Node {
     pub(crate) fn absorb_request(&mut self, id: String, entry: &Entry) {
+        let at = entry.modify;
         if let Some(request) = id.strip_suffix("-result") {
-            if let Some(result) = decode::<ResultValue>(&entry.value) {
-                self.results.insert(request.to_owned(), (result, entry.modify));
+            if let Some(value) = decode::<ResultValue>(&entry.value) {
+                self.results.insert(request.to_owned(), Answered { value, at });
             }
         } else {
             let value = decode::<RequestValue>(&entry.value);
-            self.requests.insert(id, Asked { value, at: entry.modify });
+            self.requests.insert(id, Asked { value, at });
         }
     }
 
@@ -62,184 +108,194 @@ impl Node {
         result: Result<Answer, StoreError>,
         out: &mut Outbox,
     ) {
-        let result = match result {
-            Ok(_) => Ok(request_id),
-            Err(error) => Err(Reason::new("request.not-written", error.to_string())),
-        };
-        out.push(Effect::ActionReply { id: action, result });
+        out.push(Effect::ActionReply { id: action, result: result.map(|_| request_id) });
     }
 
     /// Answers open requests, one at a time, and completes those that a former leader started.
     pub(crate) fn tend_requests(&mut self, now: At, out: &mut Outbox) {
-        if !matches!(self.leadership(), Leadership::Open { .. }) {
-            return;
-        }
-        if !matches!(self.state, State::Primary) {
-            return;
-        }
         if self.calls.values().any(|owner| matches!(owner, Owner::Result { .. })) {
             return;
         }
         if self.result_again.is_some_and(|again| now < again) {
             return;
         }
-        // A start whose write had no answer was perhaps applied: begun anew all the same.
-        let begun = |result: &ResultValue| {
-            let mine = result.epoch == self.lead_epoch() && result.by == *self.me();
-            !(mine && result.status == RequestStatus::Started)
-        };
-        let answered = |id: &String| self.results.get(id).is_some_and(|(result, _)| begun(result));
-        let open = self.requests.iter().find(|(id, _)| !answered(id));
-        if let Some((id, asked)) = open.map(|(id, asked)| (id.clone(), asked.clone())) {
-            self.answer_request(now, id, asked.value.as_ref(), out);
-            return;
-        }
-        let me = self.me().clone();
-        let started = self.results.iter().find(|(_, (result, _))| {
-            result.status == RequestStatus::Started && (result.epoch < self.lead_epoch())
-        });
-        if let Some((id, result)) = started.map(|(id, (result, _))| (id.clone(), result.clone())) {
-            let reached = result.to.as_ref() == Some(&me);
-            let status = if reached { RequestStatus::Done } else { RequestStatus::Failed };
-            let reason = if reached {
-                format!("{me} is the primary")
-            } else {
-                format!("{me} became the primary instead")
+        let Some(seat) = self.seat(now) else { return };
+        for (id, asked) in self.requests.clone() {
+            let answered = self.results.get(&id).map(|answered| answered.value.clone());
+            let outcome = match answered {
+                None => self.first_answer(now, &seat, asked.value.as_ref(), out),
+                Some(value) => self.next_answer(now, &seat, asked.value.as_ref(), &value, out),
             };
-            self.write_result(id, status, Some(me), reason, out);
-            return;
+            if let Some((outcome, beside)) = outcome {
+                self.write_result(id, &seat, outcome, beside, out);
+                return;
+            }
         }
-        self.forget_old(out);
+        if let Seat::Leader(session) = seat {
+            self.forget_old(session, out);
+        }
     }
 
-    /// Requests are kept for a while, for whoever asks what became of them, then removed with their
-    /// results.
-    fn forget_old(&mut self, out: &mut Outbox) {
-        // One that can't be read says no time: its refusal does.
-        let old = |(id, asked): &(&String, &Asked)| {
-            let refused = || self.results.get(*id).map_or(self.wall, |(result, _)| result.at);
-            let until = asked.value.as_ref().map_or_else(refused, |request| request.expires);
-            until.saturating_add(KEPT_MS) < self.wall
-        };
-        let Some((id, at)) = self.requests.iter().find(old).map(|(id, r)| (id.clone(), r.at))
-        else {
-            return;
-        };
-        let Some(session) = self.lead.session() else { return };
-        let mut verbs = vec![
-            Verb::CheckSession(self.keys.leader(), session),
-            Verb::DeleteCas(self.keys.request(&id), at),
-        ];
-        if let Some((_, at)) = self.results.get(&id) {
-            verbs.push(Verb::DeleteCas(self.keys.request_result(&id), *at));
+    fn seat(&self, now: At) -> Option<Seat> {
+        if !(self.seen_leader && self.seen_state) {
+            return None;
         }
-        self.requests.remove(&id);
-        self.results.remove(&id);
-        self.call(Owner::Ignored, Call::Txn(verbs), out);
+        match self.leadership() {
+            Leadership::Open { .. } => self.lead.session().map(Seat::Leader),
+            Leadership::Follower if !self.stop && self.lead.is_vacant(now) => Some(Seat::Anybody),
+            Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => None,
+        }
     }
 
-    fn lead_epoch(&self) -> crate::decide::types::Epoch {
+    /// The answer to a request that has none, and what is written beside it. `None`: not yet.
+    fn first_answer(
+        &mut self,
+        now: At,
+        seat: &Seat,
+        request: Option<&RequestValue>,
+        out: &mut Outbox,
+    ) -> Option<(Outcome, Vec<Verb>)> {
+        let plain = |outcome| Some((outcome, Vec::new()));
+        let (request, action) = match self.action_of(request) {
+            Ok(read) => read,
+            Err(reason) => return plain(Outcome::refused(reason)),
+        };
+        match (action, seat) {
+            (Action::Switchover { to }, Seat::Leader(_)) => {
+                self.answer_switchover(now, to, out).and_then(plain)
+            }
+            (Action::Switchover { .. }, Seat::Anybody) => {
+                let why = "nobody leads: there is no primary to hand over";
+                plain(Outcome::refused(why))
+            }
+            (Action::Pause { reason }, _) => Some(self.answer_pause(&request.by, reason)),
+            (Action::Resume, _) => Some(self.answer_resume()),
+        }
+    }
+
+    /// What follows on an answer: the completion of what was started.
+    fn next_answer(
+        &mut self,
+        now: At,
+        seat: &Seat,
+        request: Option<&RequestValue>,
+        answered: &ResultValue,
+        out: &mut Outbox,
+    ) -> Option<(Outcome, Vec<Verb>)> {
+        if answered.status != RequestStatus::Started {
+            return None;
+        }
+        let request = request?;
+        let action = Action::parse(&request.verb, &request.args).ok()?;
+        let mine = answered.epoch == self.lead_epoch() && answered.by == *self.me();
+        match (action, seat) {
+            // A start whose write had no answer was perhaps applied: begun anew all the same.
+            (Action::Switchover { to }, Seat::Leader(_)) if mine => {
+                self.answer_switchover(now, to, out).map(|outcome| (outcome, Vec::new()))
+            }
+            (Action::Switchover { .. }, Seat::Leader(_)) => {
+                self.settle_move(answered).map(|outcome| (outcome, Vec::new()))
+            }
+            (Action::Switchover { .. }, Seat::Anybody)
+            | (Action::Pause { .. } | Action::Resume, _) => None,
+        }
+    }
+
+    /// What is asked for, or why nobody does it.
+    fn action_of<'a>(
+        &self,
+        request: Option<&'a RequestValue>,
+    ) -> Result<(&'a RequestValue, Action), String> {
+        let request = request.ok_or(
+            "this is no request: write JSON with v, verb, args, by, epoch and expires, or use the \
+             command line",
+        )?;
+        if request.expires < self.wall {
+            return Err("it expired before anybody could answer it; ask again".into());
+        }
+        let action = Action::parse(&request.verb, &request.args)?;
+        let seen = self.epoch();
+        if request.epoch > seen {
+            let asked = request.epoch;
+            return Err(format!("it was made for epoch {asked}, and this is {seen}; ask again"));
+        }
+        if action.is_of_one_term() && request.epoch < seen {
+            return Err(format!(
+                "the primary changed since it was asked for (epoch {} then, {seen} now); look at \
+                 `lictor status`, then ask again",
+                request.epoch
+            ));
+        }
+        Ok((request, action))
+    }
+
+    fn lead_epoch(&self) -> Epoch {
         match self.leadership() {
             Leadership::Open { epoch, .. } | Leadership::Closed { epoch, .. } => epoch,
             Leadership::Follower | Leadership::Taking => Default::default(),
         }
     }
 
-    fn answer_request(
-        &mut self,
-        now: At,
-        id: String,
-        request: Option<&RequestValue>,
-        out: &mut Outbox,
-    ) {
-        match self.action_of(request) {
-            Ok(Action::Switchover { to }) => self.answer_switchover(now, id, to, out),
-            Err(reason) => self.write_result(id, RequestStatus::Refused, None, reason, out),
-        }
-    }
-
-    /// What is asked for, or why nobody does it.
-    fn action_of(&self, request: Option<&RequestValue>) -> Result<Action, String> {
-        let request = request.ok_or(
-            "this is no request: write JSON with v, verb, args, by, epoch and expires, or use the \
-             command line",
-        )?;
-        if request.expires < self.wall {
-            return Err("it expired before a leader saw it; ask again".into());
-        }
-        if request.epoch > self.lead_epoch() {
-            return Err("it was made for a later term".into());
-        }
-        Action::parse(&request.verb, &request.args)
-    }
-
-    fn answer_switchover(
-        &mut self,
-        now: At,
-        id: String,
-        wanted: Option<NodeName>,
-        out: &mut Outbox,
-    ) {
-        if wanted.as_ref() == Some(self.me()) {
-            let reason = format!("{} is the primary already", self.me());
-            self.write_result(id, RequestStatus::Done, wanted, reason, out);
+    /// Requests are kept for a while, for whoever asks what became of them, then removed with their
+    /// results.
+    fn forget_old(&mut self, session: SessionId, out: &mut Outbox) {
+        // One that can't be read says no time: its refusal does.
+        let old = |(id, asked): &(&String, &Asked)| {
+            let refused = || self.results.get(*id).map_or(self.wall, |result| result.value.at);
+            let until = asked.value.as_ref().map_or_else(refused, |request| request.expires);
+            let under_way = |result: &Answered| {
+                result.value.status == RequestStatus::Started
+                    && result.value.at.saturating_add(STARTED_MOST_MS) > self.wall
+            };
+            until.saturating_add(KEPT_MS) < self.wall
+                && !self.results.get(*id).is_some_and(under_way)
+        };
+        let orphan = |(id, _): &(&String, &Answered)| !self.requests.contains_key(*id);
+        let mut verbs = vec![Verb::CheckSession(self.keys.leader(), session)];
+        if let Some((id, at)) = self.requests.iter().find(old).map(|(id, r)| (id.clone(), r.at)) {
+            verbs.push(Verb::DeleteCas(self.keys.request(&id), at));
+            if let Some(result) = self.results.remove(&id) {
+                verbs.push(Verb::DeleteCas(self.keys.request_result(&id), result.at));
+            }
+            self.requests.remove(&id);
+        } else if let Some((id, result)) = self.results.iter().find(orphan) {
+            let id = id.clone();
+            verbs.push(Verb::DeleteCas(self.keys.request_result(&id), result.at));
+            self.results.remove(&id);
+        } else {
             return;
         }
-        match self.choose(wanted.as_ref()) {
-            Ok(_) if wanted.is_none() && self.still_asking(now, out) => {}
-            Ok(to) => {
-                self.choosing = None;
-                let reason = format!("switching over to {to}");
-                self.write_result(id, RequestStatus::Started, Some(to), reason, out);
-            }
-            Err(reason) => {
-                self.choosing = None;
-                self.write_result(id, RequestStatus::Refused, None, reason, out);
-            }
-        }
-    }
-
-    /// Before a successor is chosen the candidates say how far they are; whoever is silent is
-    /// chosen last.
-    fn still_asking(&mut self, now: At, out: &mut Outbox) -> bool {
-        let fit: Vec<NodeName> = self
-            .members
-            .values()
-            .filter(|member| member.node != *self.me() && self.fit(member).is_ok())
-            .map(|member| member.node.clone())
-            .collect();
-        let Some(until) = self.choosing else {
-            self.choosing = Some(now + CHOOSE_MOST);
-            self.peers.forget_orders();
-            for node in &fit {
-                self.ask_position(now, node, out);
-            }
-            return fit.len() > 1;
-        };
-        now < until && fit.iter().any(|node| self.peers.order_of(node).is_none())
+        self.call(Owner::Ignored, Call::Txn(verbs), out);
     }
 
     fn write_result(
         &mut self,
         id: String,
-        status: RequestStatus,
-        to: Option<NodeName>,
-        reason: String,
+        seat: &Seat,
+        outcome: Outcome,
+        beside: Vec<Verb>,
         out: &mut Outbox,
     ) {
-        let Some(session) = self.lead.session() else { return };
-        let epoch = self.lead_epoch();
-        let by = self.me().clone();
-        let result = ResultValue { v: 1, status, by, epoch, to, reason, at: self.wall };
-        self.results.insert(id.clone(), (result.clone(), Index(0)));
-        let call = Call::Txn(vec![
-            Verb::CheckSession(self.keys.leader(), session),
-            Verb::Set(self.keys.request_result(&id), encode(&result)),
-        ]);
-        self.call(Owner::Result { request_id: id }, call, out);
+        let key = self.keys.request_result(&id);
+        let Outcome { status, to, reason } = outcome;
+        let (by, epoch, at) = (self.me().clone(), self.epoch(), self.wall);
+        let value = ResultValue { v: 1, status, by, epoch, to, reason, at };
+        let mut verbs = beside;
+        match seat {
+            Seat::Leader(session) => {
+                verbs.insert(0, Verb::CheckSession(self.keys.leader(), session.clone()));
+                verbs.push(Verb::Set(key, encode(&value)));
+            }
+            Seat::Anybody => {
+                let known = self.results.get(&id).map_or(Index(0), |result| result.at);
+                verbs.push(Verb::Cas(key, known, encode(&value)));
+            }
+        }
+        self.results.insert(id.clone(), Answered { value, at: Index(0) });
+        self.call(Owner::Result { request_id: id }, Call::Txn(verbs), out);
     }
 
-    /// The start of a switchover is durable first; only then the demotion begins.
+    /// What a durable start begins.
     pub(crate) fn result_written(
         &mut self,
         now: At,
@@ -247,22 +303,47 @@ impl Node {
         result: Result<Answer, StoreError>,
         out: &mut Outbox,
     ) {
-        if result.is_err() {
+        let Ok(answer) = result else {
             self.results.remove(&id);
             self.result_again = Some(now + RESULT_AGAIN);
             return;
+        };
+        let key = self.keys.request_result(&id);
+        let Some(result) = self.results.get_mut(&id) else { return };
+        if let Answer::Txn(entries) = answer
+            && let Some(entry) = entries.iter().find(|entry| entry.key == key)
+        {
+            result.at = entry.modify;
         }
-        let Some((started, _)) = self.results.get(&id) else { return };
-        let current = started.epoch == self.lead_epoch() && started.by == *self.me();
-        if started.status != RequestStatus::Started || !current {
+        let value = result.value.clone();
+        self.tell_result(&id, &value, out);
+        let current = value.epoch == self.lead_epoch() && value.by == *self.me();
+        if value.status != RequestStatus::Started || !current {
             return;
         }
-        if !matches!(self.state, State::Primary) {
-            return;
+        let asked = self.requests.get(&id).and_then(|asked| asked.value.as_ref());
+        let action = asked.and_then(|asked| Action::parse(&asked.verb, &asked.args).ok());
+        match action {
+            Some(Action::Switchover { .. }) if matches!(self.state, State::Primary) => {
+                let demotion =
+                    Demotion { to: value.to, planned: true, request: Some(id), leaving: false };
+                self.begin_planned(now, demotion, out);
+            }
+            Some(Action::Switchover { .. } | Action::Pause { .. } | Action::Resume) | None => {}
         }
-        let to = started.to.clone();
-        let demotion = Demotion { to, planned: true, request: Some(id), leaving: false };
-        self.begin_planned(now, demotion, out);
+    }
+
+    fn tell_result(&mut self, id: &str, value: &ResultValue, out: &mut Outbox) {
+        let asked = self.requests.get(id).and_then(|asked| asked.value.as_ref());
+        let (verb, by) = asked.map_or(("?", "?"), |asked| (&asked.verb, &asked.by));
+        let text = format!("{verb}, asked by {by}: {}", value.reason);
+        let code = match value.status {
+            RequestStatus::Started => "request.started",
+            RequestStatus::Done => "request.done",
+            RequestStatus::Refused => "request.refused",
+            RequestStatus::Failed => "request.failed",
+        };
+        self.decided(Reason::new(code, text), out);
     }
 
     fn begin_planned(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
@@ -280,68 +361,10 @@ impl Node {
         self.demote(now, demotion, out);
     }
 
-    /// lictor is asked to stop while its node is the primary.
+    /// lictor is asked to stop while its node is the primary. Paused, nobody is to take over.
     pub(crate) fn leave_primary(&mut self, now: At, out: &mut Outbox) {
-        let to = self.choose(None).ok();
+        let to = self.choose(None).ok().filter(|_| self.pause.is_none());
         let demotion = Demotion { to, planned: true, request: None, leaving: true };
         self.begin_planned(now, demotion, out);
-    }
-
-    /// The successor of a planned demotion, or why there is none.
-    fn choose(&self, wanted: Option<&NodeName>) -> Result<NodeName, String> {
-        if let Some(node) = wanted {
-            let member = self.members.get(node).ok_or(format!("{node} is not a member"))?;
-            return self.fit(member).map(|()| node.clone());
-        }
-        let mut why = Vec::new();
-        let mut best: Option<&MemberValue> = None;
-        for member in self.members.values().filter(|member| member.node != *self.me()) {
-            match self.fit(member) {
-                Ok(())
-                    if best
-                        .is_none_or(|best| self.standing_of(member) > self.standing_of(best)) =>
-                {
-                    best = Some(member);
-                }
-                Ok(()) => {}
-                Err(reason) => why.push(reason),
-            }
-        }
-        best.map(|member| member.node.clone()).ok_or_else(|| {
-            if why.is_empty() { "there is no other member".into() } else { why.join("; ") }
-        })
-    }
-
-    /// Position first, then priority.
-    fn standing_of(&self, member: &MemberValue) -> (Option<u64>, u32) {
-        (self.peers.order_of(&member.node), member.priority)
-    }
-
-    fn fit(&self, member: &MemberValue) -> Result<(), String> {
-        let node = &member.node;
-        if member.no_failover {
-            return Err(format!("{node} is barred by `no_failover`"));
-        }
-        if !self.eligible(member) {
-            return Err(format!("{node} is not eligible: its data was not admitted"));
-        }
-        if member.state != "replica" || !self.follows_me(member) {
-            return Err(format!("{node} is {} and does not follow this term", member.state));
-        }
-        if self.peers.silent(node, self.now) >= CANDIDATE_SILENCE {
-            return Err(format!("{node} does not answer"));
-        }
-        let listed = |sync: &BTreeSet<NodeName>| sync.contains(node);
-        match self.set.lead.sync {
-            SyncMode::Off => Ok(()),
-            SyncMode::On | SyncMode::Strict(_)
-                if self.sync_seen().is_some_and(|sync| listed(&sync.members)) =>
-            {
-                Ok(())
-            }
-            SyncMode::On | SyncMode::Strict(_) => {
-                Err(format!("{node} is not in the sync set: it may lack acknowledged writes"))
-            }
-        }
     }
 }

@@ -123,6 +123,7 @@ impl Node {
             "lag_seconds": self.lag.seconds(now),
             "frozen": self.follow.frozen.is_some(),
             "app": {"pid": self.app, "healthy": self.health.ok},
+            "paused": self.pause.as_ref().map(|(pause, _)| pause),
             "waits_for": self.lead.explain(now),
             "members": members,
             "reasons": reasons,

@@ -80,6 +80,7 @@ struct World {
     answers: Vec<Told>,
     /// Ends of held work on the volume.
     kept: Vec<Input>,
+    replies: Vec<Result<String, StoreError>>,
     /// Given when time passes next.
     later: Vec<Input>,
     pid: u32,
@@ -101,6 +102,7 @@ impl World {
             hooks: Vec::new(),
             answers: Vec::new(),
             kept: Vec::new(),
+            replies: Vec::new(),
             later: Vec::new(),
             pid: 100,
             order: 7,
@@ -176,8 +178,11 @@ impl World {
             Effect::Extend { .. }
             | Effect::Disarm
             | Effect::PersistFollows(_)
-            | Effect::ActionReply { .. }
             | Effect::Decided(_) => Vec::new(),
+            Effect::ActionReply { result, .. } => {
+                self.replies.push(result);
+                Vec::new()
+            }
             volume => self.volume(volume).into_iter().collect(),
         }
     }

@@ -50,12 +50,12 @@ fn what_nobody_can_do_is_refused_with_its_mend() {
     let late = RequestValue { expires: world.at - 1, ..good.clone() };
     let ahead = RequestValue { epoch: Epoch(99), ..good };
     let cases = [
-        (encode(&asked(&world, "dance", &[])), "does not know `dance`; it knows switchover"),
+        (encode(&asked(&world, "dance", &[])), "does not know `dance`; it knows switchover, pause"),
         (encode(&asked(&world, "switchover", &[("too", "b")])), "takes no `too`"),
         (encode(&asked(&world, "switchover", &[("to", "B!")])), "is not a node's name"),
         (encode(&asked(&world, "switchover", &[("to", "zz")])), "zz is not a member"),
-        (encode(&late), "expired before a leader saw it"),
-        (encode(&ahead), "made for a later term"),
+        (encode(&late), "expired before anybody could answer"),
+        (encode(&ahead), "made for epoch 99, and this is"),
         (b"{}".to_vec(), "this is no request: write JSON with v, verb"),
     ];
     for (place, (value, says)) in cases.into_iter().enumerate() {
@@ -88,4 +88,116 @@ fn requests_and_results_go_when_nobody_asks_any_more() {
     world.look();
     world.look();
     assert_eq!(left(&world), 0);
+}
+
+#[test]
+fn what_was_asked_of_another_primary_is_refused() {
+    let mut world = pair();
+    let request = asked(&world, "switchover", &[("to", "b")]);
+    let old = RequestValue { epoch: Epoch(0), ..request };
+    put_request(&mut world, "r1", &old);
+    let result = result_of(&world, "r1");
+    assert_eq!(result.status, RequestStatus::Refused);
+    assert!(result.reason.contains("the primary changed since"), "{}", result.reason);
+    // What is not about one primary is done all the same.
+    let old = RequestValue { epoch: Epoch(0), ..asked(&world, "pause", &[]) };
+    put_request(&mut world, "r2", &old);
+    assert_eq!(result_of(&world, "r2").status, RequestStatus::Done);
+}
+
+#[test]
+fn a_doubled_id_is_written_once() {
+    let mut world = pair();
+    for place in 0..2 {
+        let request = asked(&world, "switchover", &[("to", "zz")]);
+        let id = OpId(1 << 50 | place);
+        world.give(Input::Action { id, request_id: "same".into(), request });
+    }
+    assert_eq!(world.replies[0], Ok("same".to_owned()));
+    assert!(matches!(world.replies[1], Err(StoreError::Conflict { .. })), "{:?}", world.replies);
+}
+
+fn paused(world: &World) -> bool {
+    world.store.get(&world.node.keys().pause()).is_some()
+}
+
+#[test]
+fn a_paused_leader_renews_and_restarts_nothing() {
+    let mut world = pair();
+    let request = asked(&world, "pause", &[("reason", "a new disk")]);
+    put_request(&mut world, "p1", &request);
+    assert_eq!(result_of(&world, "p1").status, RequestStatus::Done);
+    assert!(paused(&world));
+    let n = world.leader().n;
+    world.pass(10_000);
+    assert!(world.leader().n > n + 8, "renewed as ever");
+    assert_eq!(world.state(), "primary");
+    let request = asked(&world, "switchover", &[]);
+    put_request(&mut world, "s1", &request);
+    assert!(result_of(&world, "s1").reason.contains("name the new primary with --to"));
+    world.log.clear();
+    let pid = world.pid;
+    world.give(Input::AppExited { pid, exit: Exit::Code(1) });
+    assert!(world.is_released() && world.leader().to.is_none(), "{:?}", world.log);
+    world.pass(20_000);
+    assert!(!world.has("start"), "{:?}", world.log);
+    assert!(world.node.bar_of_pause().is_some());
+    // Nobody leads: this node itself answers.
+    let request = asked(&world, "resume", &[]);
+    put_request(&mut world, "p2", &request);
+    assert_eq!(result_of(&world, "p2").status, RequestStatus::Done);
+    assert!(!paused(&world));
+    world.pass(15_000);
+    assert!(world.has("start"), "{:?}", world.log);
+    assert_eq!(world.state(), "primary");
+}
+
+#[test]
+fn a_paused_replica_takes_nothing_until_it_is_resumed() {
+    let mut world = replica(SyncMode::Off);
+    let keys = world.node.keys().clone();
+    // Unreadable is paused too.
+    world.put(keys.pause(), b"?");
+    world.pass(20_000);
+    assert_eq!(world.state(), "replica");
+    assert_eq!(world.leader().node, "b".into());
+    assert!(world.node.lead.explain(At(world.at)).text.contains("paused by somebody"));
+    let request = asked(&world, "resume", &[]);
+    put_request(&mut world, "p1", &request);
+    world.pass(1_000);
+    assert_eq!(world.leader().node, "a".into());
+    assert_eq!(world.state(), "primary");
+}
+
+#[test]
+fn a_named_switchover_goes_through_a_pause() {
+    let mut world = replica(SyncMode::Off);
+    let keys = world.node.keys().clone();
+    world.put(keys.pause(), b"?");
+    world.pass(200);
+    let mut value = world.leader();
+    (value.state, value.to) = (LockState::Clean, Some("a".into()));
+    let leader = world.store.get(&keys.leader()).expect("there");
+    let session = leader.session.expect("held");
+    let unlock = super::super::super::call::Verb::Unlock(keys.leader(), session, encode(&value));
+    world.store.apply(&Call::Txn(vec![unlock])).expect("unlocked");
+    world.pass(1_000);
+    assert_eq!(world.leader().node, "a".into());
+    assert_eq!(world.state(), "primary");
+}
+
+#[test]
+fn a_diverged_replica_is_not_rewound_in_a_pause() {
+    let mut world = replica(SyncMode::Off);
+    let keys = world.node.keys().clone();
+    world.put(keys.pause(), b"?");
+    world.held = vec!["replicate"];
+    world.leads("b", "run-c", 6);
+    let b = member("b", Some(ClusterId::new("id")), "primary", Epoch(6), None);
+    world.put(keys.member(&"b".into()), &encode(&MemberValue { run: RunId::new("run-c"), ..b }));
+    world.pass(200);
+    world.end(Hook::Replicate, HookEnd::Exit { code: 3 });
+    world.pass(1_000);
+    assert!(!world.has("kill") && !world.has("marker"), "{:?}", world.log);
+    assert_eq!(world.state(), "replica");
 }

@@ -1,0 +1,140 @@
+//! The planned change of the primary, and who can be its successor.
+
+use super::super::{Node, State};
+use super::Outcome;
+use crate::decide::io::Outbox;
+use crate::decide::lead::SyncMode;
+use crate::decide::records::{MemberValue, ResultValue};
+use crate::decide::time::{At, Span};
+use crate::decide::types::NodeName;
+use std::collections::BTreeSet;
+
+/// A candidate that did not answer a ping for this long is not switched over to.
+const CANDIDATE_SILENCE: Span = Span::secs(3);
+/// How long the candidates' positions are waited for; asked before anything stops.
+const CHOOSE_MOST: Span = Span(500);
+
+impl Node {
+    pub(super) fn answer_switchover(
+        &mut self,
+        now: At,
+        wanted: Option<NodeName>,
+        out: &mut Outbox,
+    ) -> Option<Outcome> {
+        if wanted.as_ref() == Some(self.me()) {
+            let reason = format!("{} is the primary already", self.me());
+            return Some(Outcome::done(wanted, reason));
+        }
+        if !matches!(self.state, State::Primary) {
+            return None;
+        }
+        if wanted.is_none() && self.pause.is_some() {
+            return Some(Outcome::refused(
+                "the cluster is paused, nobody is chosen; name the new primary with --to, or \
+                 `lictor resume` first",
+            ));
+        }
+        let outcome = match self.choose(wanted.as_ref()) {
+            Ok(_) if wanted.is_none() && self.still_asking(now, out) => return None,
+            Ok(to) => {
+                let reason = format!("switching over to {to}");
+                Outcome::started(to, reason)
+            }
+            Err(reason) => Outcome::refused(reason),
+        };
+        self.choosing = None;
+        Some(outcome)
+    }
+
+    /// The next leader knows what became of it.
+    pub(super) fn settle_move(&self, started: &ResultValue) -> Option<Outcome> {
+        if !matches!(self.state, State::Primary) || started.epoch >= self.lead_epoch() {
+            return None;
+        }
+        let me = self.me().clone();
+        if started.to.as_ref() == Some(&me) {
+            let reason = format!("{me} is the primary");
+            return Some(Outcome::done(Some(me), reason));
+        }
+        let reason = format!("{me} became the primary instead");
+        Some(Outcome::failed(Some(me), reason))
+    }
+
+    /// Before a successor is chosen the candidates say how far they are; whoever is silent is
+    /// chosen last.
+    fn still_asking(&mut self, now: At, out: &mut Outbox) -> bool {
+        let fit: Vec<NodeName> = self
+            .members
+            .values()
+            .filter(|member| member.node != *self.me() && self.fit(member).is_ok())
+            .map(|member| member.node.clone())
+            .collect();
+        let Some(until) = self.choosing else {
+            self.choosing = Some(now + CHOOSE_MOST);
+            self.peers.forget_orders();
+            for node in &fit {
+                self.ask_position(now, node, out);
+            }
+            return fit.len() > 1;
+        };
+        now < until && fit.iter().any(|node| self.peers.order_of(node).is_none())
+    }
+
+    /// The successor of a planned demotion, or why there is none.
+    pub(super) fn choose(&self, wanted: Option<&NodeName>) -> Result<NodeName, String> {
+        if let Some(node) = wanted {
+            let member = self.members.get(node).ok_or(format!("{node} is not a member"))?;
+            return self.fit(member).map(|()| node.clone());
+        }
+        let mut why = Vec::new();
+        let mut best: Option<&MemberValue> = None;
+        for member in self.members.values().filter(|member| member.node != *self.me()) {
+            match self.fit(member) {
+                Ok(())
+                    if best
+                        .is_none_or(|best| self.standing_of(member) > self.standing_of(best)) =>
+                {
+                    best = Some(member);
+                }
+                Ok(()) => {}
+                Err(reason) => why.push(reason),
+            }
+        }
+        best.map(|member| member.node.clone()).ok_or_else(|| {
+            if why.is_empty() { "there is no other member".into() } else { why.join("; ") }
+        })
+    }
+
+    /// Position first, then priority.
+    fn standing_of(&self, member: &MemberValue) -> (Option<u64>, u32) {
+        (self.peers.order_of(&member.node), member.priority)
+    }
+
+    fn fit(&self, member: &MemberValue) -> Result<(), String> {
+        let node = &member.node;
+        if member.no_failover {
+            return Err(format!("{node} is barred by `no_failover`"));
+        }
+        if !self.eligible(member) {
+            return Err(format!("{node} is not eligible: its data was not admitted"));
+        }
+        if member.state != "replica" || !self.follows_me(member) {
+            return Err(format!("{node} is {} and does not follow this term", member.state));
+        }
+        if self.peers.silent(node, self.now) >= CANDIDATE_SILENCE {
+            return Err(format!("{node} does not answer"));
+        }
+        let listed = |sync: &BTreeSet<NodeName>| sync.contains(node);
+        match self.set.lead.sync {
+            SyncMode::Off => Ok(()),
+            SyncMode::On | SyncMode::Strict(_)
+                if self.sync_seen().is_some_and(|sync| listed(&sync.members)) =>
+            {
+                Ok(())
+            }
+            SyncMode::On | SyncMode::Strict(_) => {
+                Err(format!("{node} is not in the sync set: it may lack acknowledged writes"))
+            }
+        }
+    }
+}

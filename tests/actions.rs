@@ -1,0 +1,60 @@
+//! An operator's actions on a real Consul, with the toy application: what each does, and when it is
+//! refused.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
+mod common;
+
+use common::consul::Consul;
+use common::toy::{LIMIT, Toy, primary, settle, three};
+use common::{wait_for, wait_some};
+use std::time::{Duration, Instant};
+
+/// A code and what the command said.
+fn ask(node: &Toy, words: &[&str]) -> (i32, String) {
+    let output = node.ask(words);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("it ends by itself"), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Expects this code and these words in what is said.
+fn expect(node: &Toy, words: &[&str], code: i32, says: &[&str]) {
+    let (ended, text) = ask(node, words);
+    assert_eq!(ended, code, "{words:?}: {text}");
+    for part in says {
+        assert!(text.contains(part), "{words:?} says {text:?}, not {part:?}");
+    }
+}
+
+/// No primary for so long: well beyond the lease of 3 s and what a take-over needs.
+const NOBODY: Duration = Duration::from_secs(6);
+
+#[test]
+fn paused_nobody_takes_over_until_resumed() {
+    let consul = Consul::one();
+    let mut nodes = three("quiet", &consul.addresses());
+    let first = settle(&mut nodes);
+    let other = (first + 1) % 3;
+    nodes[first].write("one");
+    expect(&nodes[other], &["pause", "--reason", "a new disk"], 0, &["paused: no take-over"]);
+    expect(&nodes[other], &["pause"], 0, &["paused already, by cli on", "(a new disk)"]);
+    expect(&nodes[other], &["status"], 0, &["paused by cli on", "(a new disk): `lictor resume`"]);
+    expect(&nodes[other], &["switchover"], 3, &["refused: the cluster is paused", "--to"]);
+    // A crash of the primary's application: released, nobody takes, nothing is restarted.
+    let app = nodes[first].app_pid().expect("it runs");
+    nix::sys::signal::kill(app, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+    wait_for(LIMIT, "it is down", || nodes[first].state() == "waiting");
+    let begun = Instant::now();
+    while begun.elapsed() < NOBODY {
+        assert_eq!(primary(&nodes), None);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Without a leader too.
+    expect(&nodes[other], &["resume"], 0, &["resumed; it was paused by cli on"]);
+    expect(&nodes[other], &["resume"], 0, &["the cluster is not paused"]);
+    let second = wait_some(LIMIT, "a primary", || primary(&nodes));
+    nodes[second].write("two");
+    wait_for(LIMIT, "all run again", || {
+        nodes.iter().all(|node| node.rows().is_some_and(|rows| rows == ["one", "two"]))
+    });
+}
