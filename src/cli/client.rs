@@ -13,7 +13,12 @@ use crate::decide::records::{
 };
 use crate::decide::time::Span;
 use crate::driver;
+use crate::http::Connector;
 use crate::store::Store;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use std::future::Future;
 
@@ -77,7 +82,23 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// For questions to the nodes themselves.
+pub type Nodes = HttpClient<Connector, Empty<Bytes>>;
+
+/// Where a node answers.
+pub fn uri(member: &MemberValue, path: &str) -> String {
+    let scheme = if member.tls { "https" } else { "http" };
+    format!("{scheme}://{}{path}", member.peer)
+}
+
 impl Client {
+    /// Asks nodes over HTTP, and over HTTPS where `tls.ca` says whom to believe.
+    pub fn nodes(&self) -> Result<Nodes, Failure> {
+        let tls = driver::node_tls(&self.config);
+        let tls = tls.map_err(|error| Failure(error.to_string(), Exit::Usage))?;
+        Ok(HttpClient::builder(TokioExecutor::new()).build(Connector::new(tls)))
+    }
+
     pub async fn read(&self, key: Key, recurse: bool) -> Result<Vec<Entry>, Failure> {
         match self.store.call(Call::Read { key, recurse }, LIMIT).await? {
             Answer::Entries(entries) => Ok(entries),

@@ -1,15 +1,12 @@
 //! `lictor status`: what the cluster is like, and why. Reads Consul, and the nodes' own `/status`
 //! where they answer.
 
-use super::client::{self, Client, Failure, Seen};
+use super::client::{self, Client, Failure, Nodes, Seen, uri};
 use super::exit::Exit;
 use super::output;
 use super::settings::ConfigArgs;
 use crate::decide::records::{LockState, MemberValue};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::rt::TokioExecutor;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -36,7 +33,8 @@ pub fn run(args: Args) -> Exit {
 
 async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
     let seen = client.look().await?;
-    let asked = seen.members.iter().map(|member| ask(member.peer.clone()));
+    let nodes = client.nodes()?;
+    let asked = seen.members.iter().map(|member| ask(nodes.clone(), uri(member, "/status")));
     let mut answers = Vec::new();
     for task in asked.map(tokio::spawn).collect::<Vec<_>>() {
         answers.push(task.await.unwrap_or(None));
@@ -74,11 +72,10 @@ fn acts(seen: &Seen, answers: &[Option<Value>]) -> bool {
 }
 
 /// A node's own `/status`.
-async fn ask(address: String) -> Option<Value> {
-    let http: HttpClient<_, Empty<Bytes>> = HttpClient::builder(TokioExecutor::new()).build_http();
-    let uri = format!("http://{address}/status").parse().ok()?;
+async fn ask(nodes: Nodes, uri: String) -> Option<Value> {
+    let uri = uri.parse().ok()?;
     let answer = tokio::time::timeout(NODE_LIMIT, async {
-        let response = http.get(uri).await.ok()?;
+        let response = nodes.get(uri).await.ok()?;
         let body = http_body_util::Limited::new(response.into_body(), BODY_MAX);
         Some(body.collect().await.ok()?.to_bytes())
     });

@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::secret::Secret;
-use super::settings::{Raw, RawConsul, RawTimeouts};
+use super::settings::{Raw, RawConsul, RawTimeouts, RawTls};
 use super::values::{
     Duration, LogFormat, LogLevel, Name, OnConsulLoss, OnCrash, Sync, check_name, consul_url,
 };
@@ -30,9 +30,22 @@ pub struct Consul {
     /// Base URLs without a final slash, at least one; the first is the node's own agent.
     pub addresses: Vec<String>,
     pub token: Option<Secret>,
+    /// Where the token came from, if from a file: read again while lictor runs.
+    pub token_file: Option<PathBuf>,
     pub ca: Option<PathBuf>,
     /// Certificate and key, both or none.
     pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// TLS on the port and between nodes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// Certificate and key; none: this node only asks.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    pub ca: PathBuf,
+    pub peer_name: Option<String>,
+    pub plain: bool,
+    pub verify_clients: bool,
 }
 
 /// The log on stderr.
@@ -130,6 +143,7 @@ pub fn local(raw: &Raw, purpose: Purpose) -> Result<Local, ConfigError> {
             bootstrap_needs: raw.roles.bootstrap_needs.clone().unwrap_or_default(),
         },
         consul: consul(&raw.consul)?,
+        tls: tls(&raw.tls)?,
         token_file: raw.token_file.clone(),
         secret_files: named(raw.secret_files.clone(), |name| name),
         lease_max: span(raw.lease_max),
@@ -202,13 +216,45 @@ fn consul(raw: &RawConsul) -> Result<Consul, ConfigError> {
         (None, Some(path)) => Some(read_secret(path)?),
         (None, None) => None,
     };
-    let identity = match (&raw.cert, &raw.key) {
-        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
-        (None, None) => None,
-        (Some(_), None) => return refuse("consul.cert needs consul.key"),
-        (None, Some(_)) => return refuse("consul.key needs consul.cert"),
+    let identity = identity("consul", &raw.cert, &raw.key)?;
+    let token_file = raw.token_file.clone();
+    Ok(Consul { addresses, token, token_file, ca: raw.ca.clone(), identity })
+}
+
+/// A certificate and its key, both or none.
+fn identity(
+    group: &str,
+    cert: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some((cert.clone(), key.clone()))),
+        (None, None) => Ok(None),
+        (Some(_), None) => refuse(format!("{group}.cert needs {group}.key")),
+        (None, Some(_)) => refuse(format!("{group}.key needs {group}.cert")),
+    }
+}
+
+fn tls(raw: &RawTls) -> Result<Option<Tls>, ConfigError> {
+    let identity = identity("tls", &raw.cert, &raw.key)?;
+    let (plain, verify_clients) = (set(raw.plain), set(raw.verify_clients));
+    if identity.is_none() && (plain || verify_clients) {
+        let name = if plain { "tls.plain" } else { "tls.verify_clients" };
+        return refuse(format!("{name} needs tls.cert and tls.key"));
+    }
+    if plain && verify_clients {
+        return refuse("tls.plain lets anybody in whom tls.verify_clients keeps out; set one");
+    }
+    let Some(ca) = raw.ca.clone() else {
+        let needs = |name| refuse(format!("{name} needs tls.ca, by which nodes check each other"));
+        return match (&identity, &raw.peer_name) {
+            (Some(_), _) => needs("tls.cert"),
+            (None, Some(_)) => needs("tls.peer_name"),
+            (None, None) => Ok(None),
+        };
     };
-    Ok(Consul { addresses, token, ca: raw.ca.clone(), identity })
+    let peer_name = raw.peer_name.clone();
+    Ok(Some(Tls { identity, ca, peer_name, plain, verify_clients }))
 }
 
 /// A secret from its file, without the final line break; an empty one is an error.
@@ -219,8 +265,13 @@ pub fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
         return Err(fail(format!("{size} bytes are more than the {TOKEN_MAX} of a secret")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    secret_of(&text).map_err(fail)
+}
+
+/// What a secret's file says: without the final line break, and not empty.
+pub fn secret_of(text: &str) -> Result<Secret, String> {
     match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(fail("it is empty".to_owned())),
+        "" => Err("it is empty".to_owned()),
         secret => Ok(Secret::new(secret)),
     }
 }

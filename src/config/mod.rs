@@ -20,7 +20,7 @@ mod substitute;
 mod tests;
 mod values;
 
-pub use check::{ClusterSettings, Consul, Log, PRIORITY, Timeouts, read_secret};
+pub use check::{ClusterSettings, Consul, Log, PRIORITY, Timeouts, Tls, read_secret, secret_of};
 pub use docs::settings_page;
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
@@ -105,6 +105,8 @@ pub struct Local {
     pub tags: Vec<String>,
     pub roles: Roles,
     pub consul: Consul,
+    /// None: plain HTTP, and nodes that speak HTTPS can't be asked.
+    pub tls: Option<Tls>,
     /// For actions over HTTP; read with [`read_secret`].
     pub token_file: Option<PathBuf>,
     pub secret_files: BTreeMap<String, PathBuf>,

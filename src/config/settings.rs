@@ -95,13 +95,13 @@ impl Setting {
 
 /// All settings, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    [Raw::ROWS, RawRoles::ROWS, RawConsul::ROWS, RawLog::ROWS, RawTimeouts::ROWS]
+    [Raw::ROWS, RawRoles::ROWS, RawConsul::ROWS, RawTls::ROWS, RawLog::ROWS, RawTimeouts::ROWS]
         .into_iter()
         .flatten()
 }
 
 /// The names of the groups: tables of the file that hold settings of their own.
-pub const GROUPS: [&str; 4] = ["roles", "consul", "log", "timeouts"];
+pub const GROUPS: [&str; 5] = ["roles", "consul", "tls", "log", "timeouts"];
 
 trait Shape {
     const KIND: Kind;
@@ -230,6 +230,7 @@ settings! {
     } {
         roles: RawRoles;
         consul: RawConsul;
+        tls: RawTls;
         log: RawLog;
         timeouts: RawTimeouts;
     }
@@ -264,6 +265,24 @@ settings! {
             "The client certificate (`CONSUL_CLIENT_CERT`).";
         key: PathBuf, Local, Told("none"),
             "The client certificate's key (`CONSUL_CLIENT_KEY`).";
+    } {}
+}
+
+settings! {
+    /// TLS on lictor's own port and between nodes.
+    RawTls, "tls.", {
+        cert: PathBuf, Local, Told("none: the port speaks plain HTTP"),
+            "This node's certificate chain; the port then speaks HTTPS.";
+        key: PathBuf, Local, Told("none"),
+            "The certificate's key.";
+        ca: PathBuf, Local, Told("none; required with `tls.cert`"),
+            "The CA certificates that other nodes' certificates are checked against.";
+        peer_name: String, Local, Told("none: the nodes' IP addresses"),
+            "The DNS name that every node's certificate carries.";
+        plain: bool, Local, Is("false"),
+            "Take plain HTTP on the port too, while a cluster changes over.";
+        verify_clients: bool, Local, Is("false"),
+            "Serve only clients with a certificate of `tls.ca`.";
     } {}
 }
 

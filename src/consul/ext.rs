@@ -164,7 +164,7 @@ impl ConsulStore {
         let body = Noting { body: Full::new(ask.body.clone()), sent: sent.clone() };
         let request =
             builder.body(BoxBody::new(body)).map_err(|error| refused(&error.to_string()))?;
-        receive(&self.inner.http, request, sent).await
+        receive(&self.http(), request, sent).await
     }
 }
 

@@ -149,7 +149,7 @@ impl ConsulStore {
             token: self.token().map(|token| token.expose().to_string()),
             ..Config::default()
         };
-        rs_consul::ConsulBuilder::new(config).with_https_client(self.inner.http.clone()).build()
+        rs_consul::ConsulBuilder::new(config).with_https_client(self.http()).build()
     }
 }
 

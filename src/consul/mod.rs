@@ -51,7 +51,7 @@ pub struct ConsulStore {
 }
 
 struct Inner {
-    http: client::Http,
+    http: RwLock<client::Http>,
     addresses: Vec<Address>,
     /// The position in `addresses` where the next call starts.
     preferred: AtomicUsize,
@@ -64,11 +64,10 @@ impl ConsulStore {
         if settings.addresses.is_empty() {
             return Err(SetupError::NoAddress);
         }
-        let tls_used = settings.addresses.iter().any(|a| a.scheme() == Scheme::Https);
-        let http = client::build(&settings.tls, tls_used)?;
+        let http = client::build(&settings.tls, uses_tls(&settings.addresses))?;
         Ok(ConsulStore {
             inner: Arc::new(Inner {
-                http,
+                http: RwLock::new(http),
                 addresses: settings.addresses,
                 preferred: AtomicUsize::new(0),
                 token: RwLock::new(settings.token),
@@ -81,9 +80,37 @@ impl ConsulStore {
         *self.inner.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
+    /// Replaces the certificates; calls that start from now on make new connections with the new
+    /// ones. On an error the old ones stay.
+    pub fn set_tls(&self, tls: &Tls) -> Result<(), SetupError> {
+        let http = client::build(tls, uses_tls(&self.inner.addresses))?;
+        *self.inner.http.write().unwrap_or_else(PoisonError::into_inner) = http;
+        Ok(())
+    }
+
+    /// The same addresses and connections with another token, to try it.
+    pub fn with_token(&self, token: Secret) -> ConsulStore {
+        ConsulStore {
+            inner: Arc::new(Inner {
+                http: RwLock::new(self.http()),
+                addresses: self.inner.addresses.clone(),
+                preferred: AtomicUsize::new(0),
+                token: RwLock::new(Some(token)),
+            }),
+        }
+    }
+
     fn token(&self) -> Option<Secret> {
         self.inner.token.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn http(&self) -> client::Http {
+        self.inner.http.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn uses_tls(addresses: &[Address]) -> bool {
+    addresses.iter().any(|address| address.scheme() == Scheme::Https)
 }
 
 impl Store for ConsulStore {

@@ -12,6 +12,7 @@ use super::reason::Reason;
 use super::records::{Follows, RequestValue};
 use super::time::At;
 use super::types::{ClusterId, Epoch, NodeName, OpId, RunId};
+use std::fmt;
 
 /// The time of one step: this node's BOOTTIME, and the wall clock for records that people read.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -34,6 +35,32 @@ impl Exit {
         match self {
             Exit::Code(code) => code,
             Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// What can be replaced under a running node by a change of its file.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Renewed {
+    ConsulToken,
+    /// CA and client certificate for Consul.
+    ConsulCertificates,
+    /// This node's certificate and the CA of the nodes.
+    NodeCertificates,
+    /// The operators' token for actions over HTTP.
+    ActionToken,
+    /// A secret for hooks, by its name.
+    Secret(String),
+}
+
+impl fmt::Display for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Renewed::ConsulToken => f.write_str("the Consul token"),
+            Renewed::ConsulCertificates => f.write_str("the certificates for Consul"),
+            Renewed::NodeCertificates => f.write_str("this node's certificates"),
+            Renewed::ActionToken => f.write_str("the token for actions"),
+            Renewed::Secret(name) => write!(f, "the secret `{name}`"),
         }
     }
 }
@@ -103,6 +130,11 @@ pub enum Input {
         id: OpId,
         request_id: String,
         request: RequestValue,
+    },
+    /// A file changed, and its content is in use now, or why not.
+    Renewed {
+        what: Renewed,
+        result: Result<(), String>,
     },
     /// SIGTERM or SIGINT to lictor.
     Stop,

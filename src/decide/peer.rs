@@ -50,6 +50,8 @@ pub struct PeerCall {
     pub run: RunId,
     /// `ip:port`.
     pub addr: String,
+    /// By HTTPS, as its member record says.
+    pub tls: bool,
     pub ask: Ask,
     pub timeout: Span,
 }

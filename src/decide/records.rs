@@ -88,6 +88,9 @@ pub struct MemberValue {
     pub roles: Roles,
     /// `ip:port` of the peer interface.
     pub peer: String,
+    /// Whether it speaks HTTPS.
+    #[serde(default)]
+    pub tls: bool,
     /// `ip:port` of the application.
     pub app: String,
     pub zone: String,

@@ -57,10 +57,14 @@ impl Driver {
         }
         let store = self.store.clone();
         let limit = self.config.cluster.request_timeout;
+        let refused = self.refused.clone();
         self.beside(async move {
             let result = store.call(call, limit).await;
             if let Err(error) = &result {
                 tracing::debug!(event = "store.error", op = op.0, %error);
+                if matches!(error, StoreError::Denied(_)) {
+                    refused.notify_one();
+                }
             }
             Input::StoreReply { op, result }
         });

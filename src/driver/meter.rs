@@ -58,6 +58,7 @@ impl Meter {
             | Input::VolumeFailed { .. }
             | Input::PeerAsked { .. }
             | Input::Action { .. }
+            | Input::Renewed { .. }
             | Input::Stop => {}
         }
     }

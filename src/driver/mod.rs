@@ -19,13 +19,14 @@ mod act;
 mod app;
 mod meter;
 mod publish;
+mod rotate;
 mod settings;
 mod setup;
 mod volume;
 mod wall;
 mod watch;
 
-pub use setup::{request, run, store};
+pub use setup::{node_tls, request, run, store};
 pub use wall::now_ms as wall_ms;
 
 use crate::config::Config;
@@ -44,7 +45,7 @@ use crate::process::link::{Generation, Guard};
 use crate::process::signals::Signals;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use volume::Volume;
 
 /// Ends of effects that may wait to be stepped: more than can be under way at once (16 hooks, 16
@@ -90,6 +91,8 @@ pub(super) struct Driver {
     /// Effects that were sent out and have not come back.
     under_way: Arc<std::sync::atomic::AtomicUsize>,
     leaving: Option<i32>,
+    /// Consul refused a call: the token's file may have changed.
+    refused: Arc<Notify>,
 }
 
 /// What the loop listens to beside the driver's own state.

@@ -35,6 +35,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         expel_after: cluster.expel_after,
         stop_timeout: local.stop_timeout,
         service: local.service.clone().unwrap_or_default(),
+        tls: local.tls.as_ref().is_some_and(|tls| tls.identity.is_some()),
         address: local.address.to_string(),
         app_port: local.app_port.unwrap_or(0),
         zone: local.zone.clone(),

@@ -1,6 +1,7 @@
 //! From a checked configuration to a running driver, in the order the module's doc tells.
 
 use super::meter::Meter;
+use super::rotate::Rotation;
 use super::volume::{Volume, VolumeError};
 use super::{Driver, Ears, INPUTS_MAX, publish, settings, wall, watch};
 use crate::config::{self, Config, ConfigError, LoadArgs};
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Between two attempts to reach Consul at the start.
 const CONSUL_AGAIN: Span = Span::secs(1);
@@ -48,6 +49,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Consul(#[from] SetupError),
+    #[error(transparent)]
+    Tls(#[from] http::TlsError),
     #[error("Consul refuses this token: {0}; give one with the rules of docs/security.md")]
     Denied(String),
     #[error("cannot start: {0}")]
@@ -57,7 +60,10 @@ pub enum StartError {
 impl StartError {
     pub fn code(&self) -> i32 {
         match self {
-            StartError::Config(_) | StartError::Hook(_) | StartError::Consul(_) => 64,
+            StartError::Config(_)
+            | StartError::Hook(_)
+            | StartError::Consul(_)
+            | StartError::Tls(_) => 64,
             StartError::Volume(VolumeError::TwoFileSystems { .. } | VolumeError::NoUser { .. }) => {
                 64
             }
@@ -134,25 +140,14 @@ async fn start(
     let mut signals = Signals::new().map_err(other)?;
     let node = config.local.node.clone();
     let run = RunId::new(&nonce::hex::<8>().map_err(other)?);
-    let auth = PeerAuth::new(node.clone(), run.clone());
     let at = clock::now();
-    let board = Board::new(publish::waiting(&node, "Consul was not asked yet"), at);
-    let token = match &config.local.token_file {
-        Some(path) => Some(http::Secret::new(config::read_secret(path)?.reveal().as_bytes())),
-        None => None,
-    };
-    let metrics = Metrics::new(telemetry::dropped);
-    let parts = Parts {
-        board: board.clone(),
-        auth: auth.clone(),
-        clock: clock::now,
-        token,
-        metrics: metrics.clone(),
-    };
-    let (server, incoming) = Server::bind(config.local.listen, parts).await?;
+    let parts = parts(&config, &run)?;
+    let (server, incoming) = Server::bind(config.local.listen, parts.clone()).await?;
     tokio::spawn(server.run());
     let store = store(&config)?;
-    let Some(text) = reach(&config, &store, &board, &mut signals).await? else { return Ok(0) };
+    let Some(text) = reach(&config, &store, &parts.board, &mut signals).await? else {
+        return Ok(0);
+    };
     let config = Arc::new(config::load(&LoadArgs { kv: text, ..load })?);
     // KV may have asked for `sync`.
     check_hooks(&config)?;
@@ -163,9 +158,21 @@ async fn start(
     let boot = boot(&config, &volume, identity)?;
     let node = Node::new(boot, settings::settings(&config), Now { at, wall: wall::now_ms() });
     let (inputs, listen) = mpsc::channel(INPUTS_MAX);
+    let refused = Arc::new(Notify::new());
     let keys = node.keys().clone();
-    watch::spawn(&keys, &store, &inputs, &metrics);
+    watch::spawn(&keys, &store, &inputs, &parts.metrics);
+    let rotation = Rotation {
+        config: config.clone(),
+        store: store.clone(),
+        probe: keys.leader(),
+        served: parts.clone(),
+        volume: volume.clone(),
+        inputs: inputs.clone(),
+        refused: refused.clone(),
+    };
+    tokio::spawn(rotation.run());
     let driver = Driver {
+        refused,
         node,
         hooks: hooks_of(&config, &volume, &children, guard)?,
         app_user: user_of(config.local.app_user.as_deref())?,
@@ -173,10 +180,10 @@ async fn start(
         store,
         guard: guard.clone(),
         children,
-        peers: PeerClient::new(auth.clone()),
-        auth,
-        board,
-        meter: Meter::new(metrics, keys),
+        peers: PeerClient::with_tls(parts.auth.clone(), parts.tls),
+        auth: parts.auth,
+        board: parts.board,
+        meter: Meter::new(parts.metrics, keys),
         volume,
         volume_order: Default::default(),
         app: None,
@@ -194,23 +201,62 @@ async fn start(
     Ok(driver.live(Ears { inputs: listen, incoming, signals }).await)
 }
 
+/// What the port answers from.
+fn parts(config: &Config, run: &RunId) -> Result<Parts, StartError> {
+    let node = &config.local.node;
+    let token = match &config.local.token_file {
+        Some(path) => Some(http::Secret::new(config::read_secret(path)?.reveal().as_bytes())),
+        None => None,
+    };
+    Ok(Parts {
+        board: Board::new(publish::waiting(node, "Consul was not asked yet"), clock::now()),
+        auth: PeerAuth::new(node.clone(), run.clone()),
+        clock: clock::now,
+        token: http::Token::new(token),
+        tls: node_tls(config)?,
+        metrics: Metrics::new(telemetry::dropped),
+    })
+}
+
 /// The store as configured.
 pub fn store(config: &Config) -> Result<ConsulStore, StartError> {
     let consul = &config.local.consul;
     let addresses =
         consul.addresses.iter().map(|text| text.parse::<Address>()).collect::<Result<_, _>>()?;
     let token = consul.token.as_ref().map(|token| ConsulSecret::new(token.reveal()));
-    let read = |path: &std::path::PathBuf| {
-        std::fs::read(path).map_err(|error| other(format!("{}: {error}", path.display())))
+    Ok(ConsulStore::new(Settings { addresses, token, tls: consul_tls(config)? })?)
+}
+
+/// TLS on the own port and to other nodes, as configured.
+pub fn node_tls(config: &Config) -> Result<Option<http::Tls>, StartError> {
+    let Some(tls) = &config.local.tls else { return Ok(None) };
+    let identity = match &tls.identity {
+        Some((cert, key)) => Some((bytes_of(cert)?, bytes_of(key)?)),
+        None => None,
     };
-    let tls = Tls {
-        ca: consul.ca.as_ref().map(read).transpose()?,
+    let how = http::TlsHow {
+        peer_name: tls.peer_name.clone(),
+        plain: tls.plain,
+        verify_clients: tls.verify_clients,
+    };
+    Ok(Some(http::Tls::new(&http::Pem { identity, ca: bytes_of(&tls.ca)? }, how)?))
+}
+
+fn bytes_of(path: &std::path::Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), why: error.to_string() })
+}
+
+/// The certificates for Consul, read from their files.
+fn consul_tls(config: &Config) -> Result<Tls, StartError> {
+    let consul = &config.local.consul;
+    Ok(Tls {
+        ca: consul.ca.as_deref().map(bytes_of).transpose()?,
         identity: match &consul.identity {
-            Some((cert, key)) => Some((read(cert)?, read(key)?)),
+            Some((cert, key)) => Some((bytes_of(cert)?, bytes_of(key)?)),
             None => None,
         },
-    };
-    Ok(ConsulStore::new(Settings { addresses, token, tls })?)
+    })
 }
 
 /// Waits for Consul: a token that is good, and `state/config`. `None`: asked to stop meanwhile.

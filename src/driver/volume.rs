@@ -56,6 +56,7 @@ pub struct Volume {
     pub marker: bool,
     /// The term whose primary this data last followed.
     pub follows: Option<Follows>,
+    hook_owner: Owner,
     _lock: Flock<File>,
 }
 
@@ -103,7 +104,18 @@ impl Volume {
         // Unreadable is as good as absent: the node is no candidate until it follows again.
         let follows = read_line(&own.join("follows"))?.and_then(|text| decode(text.as_bytes()));
         let follows = follows.filter(|_| data && !marker);
-        Ok(Volume { app, own, disk, floor, cluster, data, marker, follows, _lock: lock })
+        Ok(Volume {
+            app,
+            own,
+            disk,
+            floor,
+            cluster,
+            data,
+            marker,
+            follows,
+            hook_owner,
+            _lock: lock,
+        })
     }
 
     pub fn write_floor(&self, epoch: Epoch) -> Result<(), VolumeError> {
@@ -116,6 +128,11 @@ impl Volume {
 
     pub fn write_follows(&self, follows: &Follows) -> Result<(), VolumeError> {
         write_durably(&self.own, "follows", &String::from_utf8_lossy(&encode(follows)))
+    }
+
+    /// Replaces one of the hooks' secrets: a hook reads the old one or the new one, never a part.
+    pub fn write_secret(&self, name: &str, bytes: &[u8]) -> Result<(), VolumeError> {
+        write_secret(&self.secrets_dir(), name, bytes, self.hook_owner)
     }
 
     /// Also forgets the cluster's id: beside a marker an id says that the hook has succeeded; and
@@ -212,17 +229,24 @@ fn copy_secrets(config: &Config, dir: &Path, owner: Owner) -> Result<(), VolumeE
     }
     for (name, source) in &config.local.secret_files {
         let bytes = fs::read(source).map_err(io("read secret file", source))?;
-        let path = dir.join(name);
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .write(true)
-            .mode(0o400)
-            .open(&path)
-            .map_err(io("write", &path))?;
-        file.write_all(&bytes).map_err(io("write", &path))?;
-        give(&path, owner)?;
+        write_secret(dir, name, &bytes, owner)?;
     }
     Ok(())
+}
+
+fn write_secret(dir: &Path, name: &str, bytes: &[u8], owner: Owner) -> Result<(), VolumeError> {
+    // Names of secrets have no dot.
+    let (beside, path) = (dir.join(format!("{name}.new")), dir.join(name));
+    remove(&beside)?;
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o400)
+        .open(&beside)
+        .map_err(io("write", &beside))?;
+    file.write_all(bytes).map_err(io("write", &beside))?;
+    give(&beside, owner)?;
+    fs::rename(&beside, &path).map_err(io("write", &path))
 }
 
 fn is_empty(dir: &Path) -> Result<bool, VolumeError> {

@@ -76,6 +76,26 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The operators' token, as it is now: it can be replaced under way. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Token(Arc<RwLock<Option<Secret>>>);
+
+impl Token {
+    pub fn new(secret: Option<Secret>) -> Token {
+        Token(Arc::new(RwLock::new(secret)))
+    }
+
+    pub fn set(&self, secret: Secret) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(secret);
+    }
+
+    /// None: actions over HTTP are off.
+    pub fn get(&self) -> Option<Secret> {
+        let secret = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        secret.filter(|secret| !secret.is_empty())
+    }
+}
+
 /// `secrets/peer` is not a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("secrets/peer holds {0} bytes instead of {KEY_BYTES}")]

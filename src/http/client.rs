@@ -6,6 +6,7 @@
 use super::auth::{NotSigned, PeerAuth};
 use super::effects::path_of;
 use super::limits::{BODY_BYTES, IDLE, IDLE_PER_PEER};
+use super::tls::{Connector, Tls};
 use crate::decide::peer::{Ask, PeerCall, PeerError, Told};
 use crate::decide::types::Epoch;
 use bytes::Bytes;
@@ -13,7 +14,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::error::Error;
 use std::net::SocketAddr;
@@ -26,18 +26,22 @@ const EXCERPT: usize = 200;
 #[derive(Clone, Debug)]
 pub struct PeerClient {
     auth: PeerAuth,
-    pool: Client<HttpConnector, Full<Bytes>>,
+    pool: Client<Connector, Full<Bytes>>,
 }
 
 impl PeerClient {
+    /// Asks nodes that speak plain HTTP.
     pub fn new(auth: PeerAuth) -> PeerClient {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
+        PeerClient::with_tls(auth, None)
+    }
+
+    /// Asks those that speak HTTPS too.
+    pub fn with_tls(auth: PeerAuth, tls: Option<Tls>) -> PeerClient {
         let pool = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_PEER)
-            .build(connector);
+            .build(Connector::new(tls));
         PeerClient { auth, pool }
     }
 
@@ -60,7 +64,7 @@ impl PeerClient {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = Uri::builder()
-            .scheme("http")
+            .scheme(if call.tls { "https" } else { "http" })
             .authority(addr.to_string())
             .path_and_query(path)
             .build()

@@ -132,7 +132,7 @@ fn arguments(body: &[u8]) -> Result<Args, String> {
 
 /// The refusal, unless the token is the right one.
 fn no_operator(shared: &Shared, headers: &HeaderMap) -> Option<Response> {
-    let Some(token) = shared.parts.token.as_ref().filter(|token| !token.is_empty()) else {
+    let Some(token) = shared.parts.token.get() else {
         let text =
             "actions over HTTP are off: no token_file is set; set one, or use the command line";
         return Some(error(StatusCode::FORBIDDEN, "action.no-token-file", text));

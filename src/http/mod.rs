@@ -18,10 +18,12 @@ mod reads;
 mod replay;
 mod routes;
 mod server;
+mod tls;
 
-pub use auth::{BadKey, PeerAuth, Refusal, Secret};
+pub use auth::{BadKey, PeerAuth, Refusal, Secret, Token};
 pub use board::{App, Board, Published, Role};
 pub use client::PeerClient;
 pub use incoming::{ActionReply, AskId, Incoming};
 pub use metrics::Metrics;
 pub use server::{BindError, Clock, Parts, Server};
+pub use tls::{Connector, How as TlsHow, Pem, Tls, TlsError};

@@ -4,7 +4,7 @@
 //! [`Server::bind`] takes the port before anything is promised; [`Server::run`] ends only with its
 //! task, and takes its connections with it.
 
-use super::auth::{PeerAuth, Secret};
+use super::auth::{PeerAuth, Token};
 use super::board::Board;
 use super::incoming::Incoming;
 use super::limits::{
@@ -13,6 +13,7 @@ use super::limits::{
 };
 use super::metrics::Metrics;
 use super::routes;
+use super::tls::Tls;
 use crate::decide::time::At;
 use axum::Router;
 use axum::body::Body;
@@ -22,6 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -38,7 +40,9 @@ pub struct Parts {
     pub auth: PeerAuth,
     pub clock: Clock,
     /// The content of `token_file`, without its line end; none: actions over HTTP are off.
-    pub token: Option<Secret>,
+    pub token: Token,
+    /// None, or without a certificate: plain HTTP.
+    pub tls: Option<Tls>,
     pub metrics: Metrics,
 }
 
@@ -66,7 +70,14 @@ pub(super) struct Caller(pub SocketAddr);
 pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
+    front: Front,
+}
+
+/// What every connection needs.
+#[derive(Clone, Debug)]
+struct Front {
     router: Router,
+    tls: Option<Tls>,
     metrics: Metrics,
 }
 
@@ -80,9 +91,9 @@ impl Server {
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let metrics = parts.metrics.clone();
-        let router = routes::router(parts, sender);
-        Ok((Server { listener, addr: bound, router, metrics }, receiver))
+        let (tls, metrics) = (parts.tls.clone(), parts.metrics.clone());
+        let front = Front { router: routes::router(parts, sender), tls, metrics };
+        Ok((Server { listener, addr: bound, front }, receiver))
     }
 
     /// Where it listens; with port 0 asked for, the port it got.
@@ -102,8 +113,7 @@ impl Server {
                 }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, from)) if connections.len() < CONNECTIONS => {
-                        let (router, metrics) = (self.router.clone(), self.metrics.clone());
-                        connections.spawn(serve(stream, Caller(from), router, metrics));
+                        connections.spawn(serve(stream, Caller(from), self.front.clone()));
                     }
                     Ok((_, from)) => {
                         tracing::warn!(event = "http.full", %from, limit = CONNECTIONS);
@@ -129,15 +139,62 @@ impl BindError {
     }
 }
 
-async fn serve(stream: TcpStream, caller: Caller, router: Router, metrics: Metrics) {
+/// What a TLS connection begins with: the type of a handshake record (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Told in plain text to who speaks it where only TLS is taken.
+const HTTPS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n\
+    Connection: close\r\nContent-Length: 81\r\n\r\n\
+    {\"code\":\"http.https-only\",\"error\":\"this port speaks https; use https:// for it\"}\n";
+
+async fn serve(stream: TcpStream, caller: Caller, front: Front) {
     // Small answers in one write each: waiting for the former one's acknowledgement only costs
     // time.
     let _ = stream.set_nodelay(true);
+    let Some(acceptor) = front.tls.as_ref().and_then(Tls::acceptor) else {
+        return speak(stream, caller, front).await;
+    };
+    match timeout(HEAD_TIME, begins_tls(&stream)).await {
+        Ok(Ok(true)) => match timeout(HEAD_TIME, acceptor.accept(stream)).await {
+            Ok(Ok(secured)) => speak(secured, caller, front).await,
+            Ok(Err(error)) => tracing::debug!(event = "http.handshake", from = %caller.0, %error),
+            Err(_) => tracing::debug!(event = "http.handshake-slow", from = %caller.0),
+        },
+        Ok(Ok(false)) if front.tls.as_ref().is_some_and(Tls::takes_plain) => {
+            speak(stream, caller, front).await
+        }
+        Ok(Ok(false)) => refuse_plain(stream).await,
+        // How a connection ends is its client's business: nothing here depends on it.
+        Ok(Err(_)) | Err(_) => {}
+    }
+}
+
+async fn begins_tls(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? == 1 && first[0] == TLS_HANDSHAKE)
+}
+
+/// The head is taken in first: closing over unread bytes resets the connection, and the answer with
+/// it.
+async fn refuse_plain(mut stream: TcpStream) {
+    let told = async {
+        let mut head = [0; 1024];
+        let _ = stream.read(&mut head).await?;
+        stream.write_all(HTTPS_ONLY).await?;
+        stream.shutdown().await
+    };
+    let _ = timeout(HEAD_TIME, told).await;
+}
+
+async fn speak<S>(stream: S, caller: Caller, front: Front)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller);
         let path = routes::known(request.uri().path());
-        let (answer, metrics) = (router.clone().call(request), metrics.clone());
+        let (answer, metrics) = (front.router.clone().call(request), front.metrics.clone());
         async move {
             let answer = answer.await;
             if let Ok(response) = &answer {

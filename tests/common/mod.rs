@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 #![allow(clippy::disallowed_methods, reason = "a test has clocks, processes and waits of its own")]
 
+pub mod certs;
 pub mod cluster;
 pub mod consul;
 pub mod fake;

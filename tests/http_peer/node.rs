@@ -5,7 +5,8 @@ use lictor::decide::reason::Reason;
 use lictor::decide::time::{At, Span};
 use lictor::decide::types::{ClusterId, Epoch, NodeName, RunId};
 use lictor::http::{
-    App, Board, Clock, Incoming, Metrics, Parts, PeerAuth, Published, Role, Secret, Server,
+    App, Board, Clock, Incoming, Metrics, Parts, PeerAuth, Published, Role, Secret, Server, Tls,
+    Token,
 };
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -37,6 +38,7 @@ pub struct Options {
     pub clock: Clock,
     pub token: Option<&'static str>,
     pub keyless: bool,
+    pub tls: Option<Tls>,
 }
 
 /// A peer's question as it reached the driver.
@@ -64,7 +66,7 @@ pub struct Tape {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { clock: || At(1_000), token: None, keyless: false }
+        Options { clock: || At(1_000), token: None, keyless: false, tls: None }
     }
 }
 
@@ -75,7 +77,8 @@ impl Options {
             board: Board::new(published(name), At(1_000)),
             auth: if self.keyless { keyless } else { auth(name, run) },
             clock: self.clock,
-            token: self.token.map(|token| Secret::new(token.as_bytes())),
+            token: Token::new(self.token.map(|token| Secret::new(token.as_bytes()))),
+            tls: self.tls.clone(),
             metrics: Metrics::default(),
         }
     }
@@ -283,6 +286,7 @@ pub fn call_to(addr: &str, name: &str, run: &str, ask: Ask) -> PeerCall {
         to: NodeName::new(name),
         run: RunId::new(run),
         addr: addr.to_owned(),
+        tls: false,
         ask,
         timeout: Span::secs(20),
     }

@@ -45,6 +45,7 @@ impl Node {
             cluster: self.disk.cluster.clone().filter(|_| self.disk.data && !self.disk.marker),
             roles: self.set.roles.clone(),
             peer: self.set.lead.peer.clone(),
+            tls: self.set.tls,
             app: self.set.lead.app.clone(),
             zone: self.set.zone.clone(),
             host: self.set.host.clone(),

@@ -30,7 +30,7 @@ mod tests;
 
 use super::call::{Answer, Call, StoreError};
 use super::hook::Hook;
-use super::io::{Effect, Input, Now, Outbox};
+use super::io::{Effect, Input, Now, Outbox, Renewed};
 use super::keys::Keys;
 use super::lead::{Lead, LeadIn, LeadOut, Leadership};
 use super::reason::Reason;
@@ -284,8 +284,23 @@ impl Node {
             Input::Action { id, request_id, request } => {
                 self.action(id, request_id, request, out);
             }
+            Input::Renewed { what, result } => self.renewed(&what, result, out),
             Input::Stop => self.begin_stop(now, out),
         }
+    }
+
+    fn renewed(&mut self, what: &Renewed, result: Result<(), String>, out: &mut Outbox) {
+        let reason = match result {
+            Ok(()) => {
+                if *what == Renewed::ConsulToken {
+                    self.service.told_by_other_token();
+                }
+                Reason::new("secret.renewed", format!("{what}: its file changed; it is in use now"))
+            }
+            Err(why) => Reason::new("secret.refused", format!("{what} stays as it was: {why}"))
+                .flip("a good content of its file"),
+        };
+        self.decided(reason, out);
     }
 
     fn absorb_state(

@@ -145,11 +145,11 @@ impl Node {
         out: &mut Outbox,
     ) -> Option<OpId> {
         let member = self.members.get(node)?;
-        let (run, addr) = (member.run.clone(), member.peer.clone());
+        let (run, addr, tls) = (member.run.clone(), member.peer.clone(), member.tls);
         let id = self.next_op();
         out.push(Effect::PeerCall {
             id,
-            call: PeerCall { to: node.clone(), run, addr, ask, timeout },
+            call: PeerCall { to: node.clone(), run, addr, tls, ask, timeout },
         });
         Some(id)
     }

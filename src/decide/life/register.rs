@@ -57,6 +57,11 @@ impl Service {
         }
     }
 
+    /// The agent keeps the token of a registration and syncs with it: it must hear of the new one.
+    pub fn told_by_other_token(&mut self) {
+        self.registered = None;
+    }
+
     /// No more registrations; `true` when there was one to take back.
     pub fn forget(&mut self) -> bool {
         self.gone = true;

@@ -49,6 +49,8 @@ pub struct Settings {
     pub stop_timeout: Span,
     /// The service's name in Consul.
     pub service: String,
+    /// Whether this node's port speaks HTTPS.
+    pub tls: bool,
     pub address: String,
     pub app_port: u16,
     pub zone: String,
