@@ -209,7 +209,7 @@ impl<'a> View<'a> {
         let state = row["state"].as_str().unwrap_or_default();
         let silent = Span(row["silent_ms"].as_u64().unwrap_or(0));
         let text = if silent > SILENT {
-            format!("does not answer for {} s", silent.0 / 1_000)
+            format!("has not answered for {} s", silent.0 / 1_000)
         } else if row["role"] == "none" {
             format!("is {state}")
         } else if row["role"] == "replica" && row["follows_leader"] != true {
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn what_needs_an_eye_is_named() {
         for (change, says) in [
-            (json!({"silent_ms": 14_200}), "does not answer for 14 s"),
+            (json!({"silent_ms": 14_200}), "has not answered for 14 s"),
             (json!({"state": "bootstrapping", "follows": null}), "is bootstrapping"),
             (json!({"follows": null}), "does not follow the leader"),
             (json!({"follows": {"node": "a", "run": "older"}}), "does not follow the leader"),

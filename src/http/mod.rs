@@ -14,6 +14,7 @@ mod incoming;
 pub mod limits;
 pub mod metrics;
 pub mod nonce;
+mod page;
 mod reads;
 mod replay;
 mod routes;

@@ -3,7 +3,7 @@
 use super::limits::IN_FLIGHT;
 use super::reads::{self, PAGES, Page, read};
 use super::server::Parts;
-use super::{effects, incoming::Incoming};
+use super::{effects, incoming::Incoming, page};
 use crate::decide::action::VERBS;
 use axum::Router;
 use axum::body::Body;
@@ -16,8 +16,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Paths of the interface that this version does not have.
-const LATER: [&str; 15] = [
-    "/",
+const LATER: [&str; 14] = [
     "/history",
     "/events",
     "/ring",
@@ -73,13 +72,13 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
 pub(super) fn known(path: &str) -> &'static str {
     let pages = PAGES.iter().map(|(page, _)| *page);
     let peers = PEERS.iter().copied();
-    let rest = LATER.iter().copied().chain(["/metrics", "/switchover"]);
+    let rest = LATER.iter().copied().chain(["/", "/metrics", "/switchover"]);
     pages.chain(peers).chain(rest).find(|known| *known == path).unwrap_or("other")
 }
 
 /// `HEAD /` and `OPTIONS /` are what load balancers ask by default.
 fn root() -> Routes {
-    get(not_there).head(read(Page::Primary)).options(read(Page::Primary))
+    get(page::page).head(read(Page::Primary)).options(read(Page::Primary))
 }
 
 /// One line of JSON.
