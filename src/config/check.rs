@@ -91,6 +91,8 @@ pub struct ClusterSettings {
     pub timeouts: Timeouts,
     pub health_interval: Span,
     pub expel_after: Span,
+    /// Zero: never.
+    pub hung_after: Span,
 }
 
 impl ClusterSettings {
@@ -332,6 +334,7 @@ pub fn cluster(raw: &Raw, lease_max: Span) -> Result<ClusterSettings, ConfigErro
         timeouts: timeouts(&raw.timeouts, lease),
         health_interval: span(raw.health_interval),
         expel_after: span(raw.expel_after),
+        hung_after: span(raw.hung_after),
     };
     check_cluster(&checked, lease_max)?;
     Ok(checked)

@@ -227,6 +227,8 @@ settings! {
             "How often the health hook runs.";
         expel_after: Duration, Cluster, Is("10s"),
             "How long a member may not answer before it leaves the list of candidates.";
+        hung_after: Duration, Cluster, Is("10s"),
+            "How long no health check may succeed before the application is ended; `0s`: never.";
     } {
         roles: RawRoles;
         consul: RawConsul;

@@ -111,7 +111,16 @@ pub enum Input {
     MarkerWritten,
     MarkerRemoved,
     Wiped,
-    /// Something on the volume failed; what is said.
+    /// The epoch floor could not be made durable; what is said.
+    FloorFailed {
+        epoch: Epoch,
+        what: String,
+    },
+    /// Whom the data follows could not be kept.
+    FollowsFailed {
+        what: String,
+    },
+    /// Something else on the volume failed; what is said.
     VolumeFailed {
         what: String,
     },

@@ -28,6 +28,9 @@ pub enum Told {
         /// How far the application is behind; none: unknown, or the answer of an older version.
         #[serde(default)]
         lag_seconds: Option<f64>,
+        /// The application's check passes. An older version does not say: nothing bad is known.
+        #[serde(default = "well")]
+        healthy: bool,
     },
     Position {
         order: u64,
@@ -40,6 +43,10 @@ pub enum Told {
     Refused {
         reason: String,
     },
+}
+
+fn well() -> bool {
+    true
 }
 
 /// A question to be sent.

@@ -146,6 +146,7 @@ impl Driver {
         &mut self,
         work: impl FnOnce(&Volume) -> Result<(), VolumeError> + Send + 'static,
         done: Input,
+        failed: impl FnOnce(String) -> Input + Send + 'static,
     ) {
         let volume = Arc::clone(&self.volume);
         let order = Arc::clone(&self.volume_order);
@@ -155,8 +156,8 @@ impl Driver {
             let _turn = order.lock().await;
             match tokio::task::spawn_blocking(move || work(&volume)).await {
                 Ok(Ok(())) => done,
-                Ok(Err(error)) => Input::VolumeFailed { what: error.to_string() },
-                Err(error) => Input::VolumeFailed { what: error.to_string() },
+                Ok(Err(error)) => failed(error.to_string()),
+                Err(error) => failed(error.to_string()),
             }
         });
     }

@@ -51,6 +51,8 @@ impl Meter {
             | Input::TreeGone
             | Input::GuardArmed { .. }
             | Input::FloorDurable(_)
+            | Input::FloorFailed { .. }
+            | Input::FollowsFailed { .. }
             | Input::ClusterIdDurable(_)
             | Input::MarkerWritten
             | Input::MarkerRemoved

@@ -241,6 +241,7 @@ impl Driver {
     }
 
     async fn act(&mut self, effect: Effect) {
+        let failed = |what| Input::VolumeFailed { what };
         match effect {
             Effect::Call { op, call, valid_until } => self.call(op, call, valid_until),
             Effect::RunHook(call) => self.run_hook(call),
@@ -252,25 +253,29 @@ impl Driver {
             Effect::Extend { kill_at } => self.extend(kill_at),
             Effect::Disarm => self.disarm(),
             Effect::PersistFloor(epoch) => {
-                self.on_volume(move |volume| volume.write_floor(epoch), Input::FloorDurable(epoch))
+                let failed = move |what| Input::FloorFailed { epoch, what };
+                let done = Input::FloorDurable(epoch);
+                self.on_volume(move |volume| volume.write_floor(epoch), done, failed);
             }
             Effect::PersistFollows(follows) => {
-                self.on_volume(move |volume| volume.write_follows(&follows), Input::Tick);
+                let failed = |what| Input::FollowsFailed { what };
+                self.on_volume(move |volume| volume.write_follows(&follows), Input::Tick, failed);
             }
             Effect::PersistClusterId(id) => {
                 let written = id.clone();
                 self.on_volume(
                     move |volume| volume.write_cluster(&written),
                     Input::ClusterIdDurable(id),
+                    failed,
                 );
             }
             Effect::WriteMarker => {
-                self.on_volume(|volume| volume.write_marker(), Input::MarkerWritten);
+                self.on_volume(|volume| volume.write_marker(), Input::MarkerWritten, failed);
             }
             Effect::RemoveMarker => {
-                self.on_volume(|volume| volume.remove_marker(), Input::MarkerRemoved);
+                self.on_volume(|volume| volume.remove_marker(), Input::MarkerRemoved, failed);
             }
-            Effect::Wipe => self.on_volume(|volume| volume.wipe(), Input::Wiped),
+            Effect::Wipe => self.on_volume(|volume| volume.wipe(), Input::Wiped, failed),
             Effect::PeerCall { id, call } => self.peer_call(id, call),
             Effect::PeerAnswer { id, told } => {
                 if let Some(reply) = self.asked.remove(&id) {

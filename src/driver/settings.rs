@@ -33,6 +33,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         no_failover: cluster.no_failover.clone(),
         health_interval: cluster.health_interval,
         expel_after: cluster.expel_after,
+        hung_after: cluster.hung_after,
         stop_timeout: local.stop_timeout,
         service: local.service.clone().unwrap_or_default(),
         tls: local.tls.as_ref().is_some_and(|tls| tls.identity.is_some()),

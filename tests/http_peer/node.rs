@@ -312,7 +312,7 @@ pub fn published(name: &str) -> Published {
 }
 
 pub fn pong() -> Told {
-    Told::Pong { epoch: Epoch(3), state: "running".into(), lag_seconds: Some(1.5) }
+    Told::Pong { epoch: Epoch(3), state: "running".into(), lag_seconds: Some(1.5), healthy: true }
 }
 
 pub fn position() -> Told {

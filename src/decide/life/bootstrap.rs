@@ -6,7 +6,7 @@
 //! wipe and begin again.
 
 use super::facts::with;
-use super::{After, Bootstrap, Node, State};
+use super::{Bootstrap, Node, State};
 use crate::decide::hook::{Hook, HookEnd};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::LeadIn;
@@ -138,16 +138,6 @@ impl Node {
         if created && theirs == Some(&self.boot.fresh_id) && self.disk.cluster.as_ref() == theirs {
             self.disk.marker = false;
             out.push(Effect::RemoveMarker);
-        }
-    }
-
-    /// Whatever runs is killed first: a main process that has ended says nothing of its tree.
-    pub(crate) fn volume_failed(&mut self, now: At, what: String, out: &mut Outbox) {
-        let reason = Reason::new("volume.failed", format!("the volume failed: {what}"));
-        self.tell_lead(now, LeadIn::Demote { why: reason.clone() }, out);
-        self.decided(reason, out);
-        if !matches!(self.state, State::Stopped | State::Failed { .. }) {
-            self.kill(now, After::Fail, out);
         }
     }
 }

@@ -87,7 +87,7 @@ impl Node {
         }
         self.stay_down_in_pause(out);
         let leads = matches!(self.leadership(), Leadership::Open { .. });
-        if leads && (self.down_in_pause || !self.restart_in_place(now, out)) {
+        if leads && (self.down_in_pause || !self.restart_in_place(now, self.set.restart_max, out)) {
             let why = Reason::new("app.crashed", "the primary's application died: hand over");
             self.tell_lead(now, LeadIn::Demote { why }, out);
             self.kill(now, After::Start { handed_over: true }, out);
@@ -108,16 +108,15 @@ impl Node {
     /// Whether a leader's application is started again in place, and says why. In sync mode the
     /// counted rule must hold without asking: the own position alone counts only where the members
     /// are this node.
-    fn restart_in_place(&mut self, now: At, out: &mut Outbox) -> bool {
+    pub(crate) fn restart_in_place(&mut self, now: At, most: u32, out: &mut Outbox) -> bool {
         let alone = !self.others_may_take();
         let counted = self.lead.sync_allows_restart();
         let crashes = self.crashes.within(now, self.set.restart_window);
         let wanted = alone || self.set.on_crash == OnCrash::Restart;
-        let may = counted && wanted && crashes <= self.set.restart_max;
+        let may = counted && wanted && crashes <= most;
         if may {
             let text = format!(
-                "restart in place, {crashes} of {} within {}{}",
-                self.set.restart_max,
+                "restart in place, {crashes} of {most} within {}{}",
                 self.set.restart_window,
                 if alone { "; nobody else may take" } else { "" }
             );

@@ -20,7 +20,7 @@ impl Node {
             return true;
         }
         let leadership = self.leadership();
-        if self.give_back_if_idle(now, &leadership, out) {
+        if self.give_back_if_idle(now, &leadership, out) || self.drive_ailing(now, out) {
             return true;
         }
         match &self.state {

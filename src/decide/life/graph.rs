@@ -317,7 +317,12 @@ pub const WAYS: &[Way] = &[
     way(&[Arming], Promoting, Some(Hook::Promote), "the guard acknowledged"),
     way(&[Requiring], Promoting, Some(Hook::Promote), "`sync` is in force"),
     way(&[Promoting], Primary, None, "`promote` is done"),
-    way(&[Primary], Demoting, Some(Hook::Demote), "a switchover, a stop, or the lease ends"),
+    way(
+        &[Primary],
+        Demoting,
+        Some(Hook::Demote),
+        "a switchover, a stop, an application that is unable, or the lease ends",
+    ),
     way(&[Demoting], Draining, Some(Hook::Position), "planned: `demote` is done"),
     way(&[Replica], Stopping, None, "asked to stop"),
     way(
@@ -326,6 +331,7 @@ pub const WAYS: &[Way] = &[
         None,
         "the application ended, or the guard fired",
     ),
+    way(&[Replica, Primary], Killing, None, "no check succeeded for `hung_after`"),
     way(
         &[Stopping],
         Killing,

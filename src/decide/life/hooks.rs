@@ -12,7 +12,7 @@ use crate::decide::types::OpId;
 /// How often a starting application is asked whether it serves.
 const STARTING_STEP: Span = Span(50);
 /// Health failures in a row before the application counts as unhealthy.
-const UNHEALTHY_AFTER: u32 = 2;
+pub(super) const UNHEALTHY_AFTER: u32 = 2;
 /// How often a replica's lag is asked for, and how long the answer is good.
 const LAG_STEP: Span = Span::secs(5);
 const LAG_GOOD: Span = Span::secs(15);
@@ -245,6 +245,7 @@ impl Node {
         if self.app.is_none() {
             return;
         }
+        self.ailing.note(now, &end);
         match end {
             HookEnd::Done { .. } => {
                 self.health.failures = 0;

@@ -15,6 +15,7 @@ pub mod follow;
 pub mod freeze;
 pub mod graph;
 pub mod hooks;
+pub mod hung;
 pub mod members;
 pub mod peers;
 pub mod register;
@@ -24,6 +25,7 @@ pub mod settings;
 pub mod state;
 pub mod status;
 pub mod sync;
+pub mod volume;
 
 #[cfg(test)]
 mod tests;
@@ -107,6 +109,8 @@ pub struct Node {
     pub(crate) seen_state: bool,
     pub(crate) app: Option<u32>,
     pub(crate) health: hooks::Health,
+    pub(crate) ailing: hung::Ailing,
+    pub(crate) floor: volume::Floor,
     pub(crate) lag: hooks::Lag,
     pub(crate) sides: BTreeMap<OpId, Side>,
     pub(crate) follow: follow::Follow,
@@ -173,6 +177,8 @@ impl Node {
             seen_state: false,
             app: None,
             health: hooks::Health::default(),
+            ailing: hung::Ailing::default(),
+            floor: volume::Floor::default(),
             lag: hooks::Lag::default(),
             sides: BTreeMap::new(),
             follow,
@@ -219,6 +225,7 @@ impl Node {
             }
         }
         self.keep_deadline(now.at, out);
+        self.tend_floor(now.at, out);
         self.tend_peers(now.at, out);
         self.tend_sync(now.at, out);
         self.tend_requests(now.at, out);
@@ -244,7 +251,7 @@ impl Node {
     fn life_wake(&self, now: At) -> Option<At> {
         let quiet = (self.state == State::Joining).then(|| self.crashes.quiet_until());
         let state = self.state.waits_until(now);
-        [state, quiet, self.fence_at(), self.follow.wake()]
+        [state, quiet, self.fence_at(), self.follow.wake(), self.floor.wake()]
             .into_iter()
             .flatten()
             .filter(|at| *at > now)
@@ -267,15 +274,15 @@ impl Node {
             Input::TreeGone => self.tree_gone(now, out),
             Input::GuardArmed { pid, kill_at } => self.guard_armed(now, pid, kill_at, out),
             Input::GuardFired => self.guard_fired(now, out),
-            Input::FloorDurable(epoch) => {
-                self.disk.floor = self.disk.floor.max(epoch);
-                self.record.transition();
-                self.tell_lead(now, LeadIn::FloorDurable(epoch), out);
-            }
+            Input::FloorDurable(epoch) => self.floor_durable(now, epoch, out),
             Input::ClusterIdDurable(id) => self.cluster_id_durable(now, id, out),
             Input::MarkerWritten => self.marker_written(now, out),
             Input::MarkerRemoved => self.disk.marker = false,
             Input::Wiped => self.wiped(now, out),
+            Input::FloorFailed { epoch, what } => self.floor_failed(now, epoch, what, out),
+            Input::FollowsFailed { what } => {
+                self.decided(Reason::new("volume.follows", what), out);
+            }
             Input::VolumeFailed { what } => self.volume_failed(now, what, out),
             Input::PeerAsked { id, from, from_run: _, ask } => {
                 self.peer_asked(now, id, from, ask, out);
@@ -383,7 +390,7 @@ impl Node {
                 LeadOut::Survey { id, nodes, freeze, epoch, run } => {
                     self.survey(now, peers::Wanted { id, nodes, freeze, epoch, run }, out);
                 }
-                LeadOut::PersistFloor(epoch) => out.push(Effect::PersistFloor(epoch)),
+                LeadOut::PersistFloor(epoch) => self.persist_floor(epoch, out),
                 LeadOut::SyncHook { id, members, acks } => {
                     self.sync_wanted(now, id, members, acks, out);
                 }

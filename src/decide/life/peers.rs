@@ -85,10 +85,12 @@ struct Pinged {
     heard: Option<Heard>,
 }
 
-/// What a member last said of itself, for `status` alone.
+/// What a member last said of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Heard {
     pub state: String,
+    /// Its application's check passes.
+    pub healthy: bool,
     pub lag: Option<Span>,
 }
 
@@ -129,6 +131,12 @@ impl Peers {
     pub fn heard(&self, node: &NodeName, now: At) -> Option<(Span, Option<&Heard>)> {
         let pinged = self.pings.get(node)?;
         Some((now.since(pinged.last), pinged.heard.as_ref()))
+    }
+
+    /// Of one that has not answered yet nothing bad is known.
+    pub fn is_healthy(&self, node: &NodeName) -> bool {
+        let heard = self.pings.get(node).and_then(|pinged| pinged.heard.as_ref());
+        heard.is_none_or(|heard| heard.healthy)
     }
 
     fn is_asked_for_position(&self, node: &NodeName) -> bool {
@@ -311,7 +319,7 @@ impl Node {
                 let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
                 let lag_seconds = self.lag.seconds(now);
                 let state = self.state.name().to_owned();
-                let told = Told::Pong { epoch, state, lag_seconds };
+                let told = Told::Pong { epoch, state, lag_seconds, healthy: self.health.ok };
                 out.push(Effect::PeerAnswer { id, told });
             }
             Ask::Position { freeze, epoch, run } => match self.may_answer(freeze, epoch, &run) {
@@ -381,9 +389,9 @@ impl Node {
                     if result.is_ok() {
                         pinged.last = now;
                     }
-                    if let Ok(Told::Pong { state, lag_seconds, .. }) = result {
+                    if let Ok(Told::Pong { state, lag_seconds, healthy, .. }) = result {
                         let lag = lag_seconds.map(Lag::millis);
-                        pinged.heard = Some(Heard { state, lag });
+                        pinged.heard = Some(Heard { state, healthy, lag });
                     }
                 }
             }

@@ -346,7 +346,7 @@ impl Node {
         self.decided(Reason::new(code, text), out);
     }
 
-    fn begin_planned(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
+    pub(crate) fn begin_planned(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
         let text = match &demotion.to {
             Some(to) => format!("planned: {to} is to lead"),
             None => "planned: this node leaves and nobody can take over".to_owned(),

@@ -46,6 +46,8 @@ pub struct Settings {
     /// name.
     pub health_interval: Span,
     pub expel_after: Span,
+    /// How long no check may succeed before the application is ended; zero: for ever.
+    pub hung_after: Span,
     pub stop_timeout: Span,
     /// The service's name in Consul.
     pub service: String,

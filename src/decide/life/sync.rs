@@ -166,7 +166,8 @@ impl Node {
         }
     }
 
-    /// Listed members that follow this term and answer.
+    /// Listed members that follow this term, answer, and whose application does: a hung one would
+    /// make commits wait.
     fn ready(&self, now: At) -> BTreeSet<NodeName> {
         if !matches!(self.leadership(), Leadership::Open { .. }) {
             return BTreeSet::new();
@@ -176,6 +177,7 @@ impl Node {
             .filter(|member| member.node != *self.me() && self.eligible(member))
             .filter(|member| member.state == "replica" && self.follows_me(member))
             .filter(|member| self.peers.silent(&member.node, now) < READY_SILENCE)
+            .filter(|member| self.peers.is_healthy(&member.node))
             .map(|member| member.node.clone())
             .collect()
     }

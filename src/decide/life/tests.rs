@@ -15,6 +15,7 @@ use crate::decide::records::{LeaderValue, LockState, RequestStatus, ResultValue,
 use crate::decide::types::{DiskId, Member, RunId};
 
 mod actions;
+mod hung;
 mod mishaps;
 mod ways;
 
@@ -54,6 +55,7 @@ fn settings(sync: SyncMode) -> Settings {
         no_failover: Default::default(),
         health_interval: Span::secs(1),
         expel_after: Span::secs(10),
+        hung_after: Span::secs(10),
         stop_timeout: Span::secs(20),
         service: "db".into(),
         tls: false,
@@ -190,6 +192,9 @@ impl World {
 
     fn volume(&mut self, effect: Effect) -> Option<Input> {
         let (act, done) = match effect {
+            Effect::PersistFloor(epoch) if self.holds("floor") => {
+                return Some(Input::FloorFailed { epoch, what: "no space".into() });
+            }
             Effect::PersistFloor(epoch) => ("floor", Input::FloorDurable(epoch)),
             Effect::PersistClusterId(id) => ("id", Input::ClusterIdDurable(id)),
             Effect::WriteMarker => ("marker", Input::MarkerWritten),
@@ -208,9 +213,12 @@ impl World {
     fn peer_call(&self, id: OpId, ask: &Ask, timeout: Span) -> Input {
         let result = match ask {
             _ if self.holds("peer") => Err(PeerError::Timeout(timeout)),
-            Ask::Ping => {
-                Ok(Told::Pong { epoch: Epoch(0), state: "replica".into(), lag_seconds: Some(0.25) })
-            }
+            Ask::Ping => Ok(Told::Pong {
+                epoch: Epoch(0),
+                state: "replica".into(),
+                lag_seconds: Some(0.25),
+                healthy: !self.holds("ill"),
+            }),
             Ask::Position { freeze, .. } => Ok(Told::Position {
                 order: self.order,
                 text: String::new(),

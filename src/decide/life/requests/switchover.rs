@@ -62,7 +62,7 @@ impl Node {
 
     /// Before a successor is chosen the candidates say how far they are; whoever is silent is
     /// chosen last.
-    fn still_asking(&mut self, now: At, out: &mut Outbox) -> bool {
+    pub(crate) fn still_asking(&mut self, now: At, out: &mut Outbox) -> bool {
         let fit: Vec<NodeName> = self
             .members
             .values()
@@ -81,7 +81,7 @@ impl Node {
     }
 
     /// The successor of a planned demotion, or why there is none.
-    pub(super) fn choose(&self, wanted: Option<&NodeName>) -> Result<NodeName, String> {
+    pub(crate) fn choose(&self, wanted: Option<&NodeName>) -> Result<NodeName, String> {
         if let Some(node) = wanted {
             let member = self.members.get(node).ok_or(format!("{node} is not a member"))?;
             return self.fit(member).map(|()| node.clone());
@@ -123,6 +123,9 @@ impl Node {
         }
         if self.peers.silent(node, self.now) >= CANDIDATE_SILENCE {
             return Err(format!("{node} does not answer"));
+        }
+        if !self.peers.is_healthy(node) {
+            return Err(format!("{node} runs, and its check fails"));
         }
         let listed = |sync: &BTreeSet<NodeName>| sync.contains(node);
         match self.set.lead.sync {
