@@ -58,3 +58,67 @@ fn paused_nobody_takes_over_until_resumed() {
         nodes.iter().all(|node| node.rows().is_some_and(|rows| rows == ["one", "two"]))
     });
 }
+
+/// Waits until all of these acknowledge.
+fn wait_synced(nodes: &[&Toy]) {
+    for node in nodes {
+        wait_for(LIMIT, &format!("{} acknowledges", node.name), || node.code("/sync") == 200);
+    }
+}
+
+#[test]
+fn failover_by_the_rules_and_by_force() {
+    let consul = Consul::one();
+    let mut nodes = three("fall", &consul.addresses());
+    nodes.iter_mut().for_each(|node| node.set("sync", "\"on\""));
+    let first = settle(&mut nodes);
+    wait_synced(&nodes.iter().collect::<Vec<_>>());
+    nodes[first].write("one");
+    let (next, third) = ((first + 1) % 3, (first + 2) % 3);
+    let name = nodes[next].name.clone();
+
+    // The primary lives, and loses nothing: its successor is counted.
+    let reply = format!("{name} is the primary");
+    expect(&nodes[third], &["failover", "--to", &name], 0, &[&reply]);
+    nodes[next].wait_primary();
+    nodes[next].write("two");
+    nodes[first].wait_replica();
+    nodes[third].wait_replica();
+    wait_synced(&nodes.iter().collect::<Vec<_>>());
+
+    // It is dead, and the cluster paused: nobody takes until somebody says so.
+    expect(&nodes[third], &["pause"], 0, &[]);
+    nodes[next].crash();
+    let begun = Instant::now();
+    while begun.elapsed() < NOBODY {
+        assert_eq!(primary(&nodes), None);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    expect(&nodes[third], &["failover"], 0, &["is the primary"]);
+    expect(&nodes[third], &["resume"], 0, &[]);
+    let leads = primary(&nodes).expect("the command waited for it");
+    assert_eq!(nodes[leads].rows(), Some(vec!["one".to_owned(), "two".to_owned()]));
+
+    // One of three is left, and the others may have more.
+    nodes[next].start();
+    nodes[next].wait_replica();
+    wait_synced(&nodes.iter().collect::<Vec<_>>());
+    let left = if leads == first { third } else { first };
+    nodes[leads].crash();
+    nodes[next].crash();
+    let name = nodes[left].name.clone();
+    let flag = format!("--accept-loss --to {name} would promote {name} anyway");
+    expect(&nodes[left], &["failover"], 3, &["refused: ", "may have more", &flag]);
+    assert_eq!(primary(&nodes), None);
+    let forced = format!("{name} is the primary, by force: ");
+    expect(&nodes[left], &["failover", "--to", &name, "--accept-loss"], 0, &[&forced]);
+    nodes[left].write("three");
+    assert!(nodes[left].logged(&["failover.forced"]) > 0);
+    nodes[leads].start();
+    nodes[next].start();
+    for index in [leads, next] {
+        wait_for(LIMIT, "it follows", || {
+            nodes[index].rows().is_some_and(|rows| rows == ["one", "two", "three"])
+        });
+    }
+}

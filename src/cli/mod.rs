@@ -6,6 +6,7 @@
 mod client;
 pub mod config;
 pub mod exit;
+pub mod failover;
 pub mod graph;
 pub mod output;
 pub mod pause;
@@ -34,6 +35,7 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Switchover(switchover::Args),
+    Failover(failover::Args),
     Graph(graph::Args),
     Pause(pause::Args),
     Resume(pause::ResumeArgs),
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args).into(),
         Command::Switchover(args) => switchover::run(args).into(),
+        Command::Failover(args) => failover::run(args).into(),
         Command::Pause(args) => pause::run(args).into(),
         Command::Resume(args) => pause::resume(args).into(),
         Command::DebugFence(args) => run::debug_fence(args),

@@ -23,6 +23,8 @@ pub enum Action {
     Switchover {
         to: Option<NodeName>,
     },
+    /// The primary is dead or hangs: another one, now.
+    Failover(Failover),
     /// From now on people act, not lictor.
     Pause {
         reason: Option<String>,
@@ -30,8 +32,18 @@ pub enum Action {
     Resume,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Failover {
+    /// Nobody named: the best candidate.
+    pub to: Option<NodeName>,
+    /// Where nobody can take without losing acknowledged writes: all the same.
+    pub accept_loss: bool,
+    /// Whoever asks knows that the old primary does not run any more.
+    pub primary_stopped: bool,
+}
+
 /// Every verb, as `Action::parse` reads it.
-pub const VERBS: [&str; 3] = ["switchover", "pause", "resume"];
+pub const VERBS: [&str; 4] = ["switchover", "failover", "pause", "resume"];
 
 impl Action {
     /// Reads a record's verb and arguments. The error is for the person who asked.
@@ -39,6 +51,11 @@ impl Action {
         let mut args = Reader { verb, left: args.clone() };
         let action = match verb {
             "switchover" => Action::Switchover { to: args.node("to")? },
+            "failover" => Action::Failover(Failover {
+                to: args.node("to")?,
+                accept_loss: args.flag("accept_loss")?,
+                primary_stopped: args.flag("primary_stopped")?,
+            }),
             "pause" => Action::Pause { reason: args.text("reason")? },
             "resume" => Action::Resume,
             other => {
@@ -54,6 +71,7 @@ impl Action {
     pub fn verb(&self) -> &'static str {
         match self {
             Action::Switchover { .. } => "switchover",
+            Action::Failover(_) => "failover",
             Action::Pause { .. } => "pause",
             Action::Resume => "resume",
         }
@@ -63,6 +81,8 @@ impl Action {
     pub fn is_of_one_term(&self) -> bool {
         match self {
             Action::Switchover { .. } => true,
+            // Its answer says who took over since.
+            Action::Failover(_) => false,
             Action::Pause { .. } | Action::Resume => false,
         }
     }
@@ -71,6 +91,8 @@ impl Action {
     pub fn good_for(&self) -> Span {
         match self {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(30),
+            // The lease may have to be waited out first.
+            Action::Failover(_) => Span::secs(60),
         }
     }
 
@@ -78,6 +100,7 @@ impl Action {
     pub fn ends_within(&self) -> Span {
         match self {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(40),
+            Action::Failover(_) => Span::secs(120),
         }
     }
 
@@ -86,6 +109,11 @@ impl Action {
         let mut args = Args::new();
         match self {
             Action::Switchover { to } => put(&mut args, "to", to.as_ref()),
+            Action::Failover(failover) => {
+                put(&mut args, "to", failover.to.as_ref());
+                set(&mut args, "accept_loss", failover.accept_loss);
+                set(&mut args, "primary_stopped", failover.primary_stopped);
+            }
             Action::Pause { reason } => put(&mut args, "reason", reason.as_ref()),
             Action::Resume => {}
         }
@@ -97,6 +125,10 @@ fn put(args: &mut Args, name: &str, value: Option<&impl ToString>) {
     if let Some(value) = value {
         args.insert(name.to_owned(), value.to_string());
     }
+}
+
+fn set(args: &mut Args, name: &str, flag: bool) {
+    put(args, name, flag.then_some(&flag));
 }
 
 /// Takes the arguments one by one; what is left over is an error.
@@ -116,6 +148,14 @@ impl Reader<'_> {
             ));
         }
         Ok(Some(NodeName::new(&text)))
+    }
+
+    fn flag(&mut self, name: &str) -> Result<bool, String> {
+        match self.left.remove(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(format!("`{name}` of `{}` is true or false", self.verb)),
+        }
     }
 
     fn text(&mut self, name: &str) -> Result<Option<String>, String> {
@@ -149,6 +189,8 @@ mod tests {
         let actions = [
             Action::Switchover { to: None },
             Action::Switchover { to: Some(c()) },
+            Action::Failover(Failover { to: None, accept_loss: false, primary_stopped: false }),
+            Action::Failover(Failover { to: Some(c()), accept_loss: true, primary_stopped: true }),
             Action::Pause { reason: None },
             Action::Pause { reason: Some("a new disk".into()) },
             Action::Resume,
@@ -162,7 +204,8 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_told_with_its_mend() {
         let cases = [
-            ("dance", args(&[]), "does not know `dance`; it knows switchover, pause"),
+            ("dance", args(&[]), "does not know `dance`; it knows switchover, failover, "),
+            ("failover", args(&[("accept_loss", "yes")]), "`accept_loss` of `failover` is true or"),
             ("pause", args(&[("reason", " ")]), "`reason` of `pause` is not one line of 1 to 200"),
             ("pause", args(&[("reason", "a\nb")]), "is not one line"),
             ("resume", args(&[("reason", "a")]), "`resume` takes no `reason`"),

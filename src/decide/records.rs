@@ -200,6 +200,9 @@ pub struct ResultValue {
     #[serde(default)]
     pub to: Option<NodeName>,
     pub reason: String,
+    /// `to` is to lead even if the rules would not let it: an operator accepts the loss.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// When it was written: Unix time in milliseconds.
     #[serde(default)]
     pub at: u64,

@@ -61,7 +61,7 @@ impl Lead {
             Case::Boot if !mutant::on(Mutant::M18) => {
                 self.view.empty_since.unwrap_or(now) + wait_for(self.config.lease_max)
             }
-            Case::Boot | Case::Clean | Case::Again { .. } | Case::Waited => now,
+            Case::Boot | Case::Clean | Case::Again { .. } | Case::Waited | Case::Forced => now,
         };
         if let Some(term) = self.term.as_mut().filter(|term| term.open) {
             term.proofs.before_sending(now, lease);
@@ -93,7 +93,9 @@ impl Lead {
         {
             return term.epoch;
         }
-        self.view.highest_epoch().max(self.known_floor()).next()
+        let force = self.force.as_ref().filter(|_| case == Case::Forced);
+        let above = force.map_or(Epoch::NONE, |force| force.above);
+        self.view.highest_epoch().max(self.known_floor()).max(above).next()
     }
 
     fn take_verbs(
@@ -109,7 +111,7 @@ impl Lead {
             epoch,
             node: self.me.node.clone(),
             run: self.me.run.clone(),
-            eligible: self.list_to_copy(),
+            eligible: self.list_to_copy(case),
         });
         let judged = self.judged();
         let mut verbs = Vec::new();
@@ -145,9 +147,9 @@ impl Lead {
         (verbs, values)
     }
 
-    fn list_to_copy(&self) -> BTreeSet<super::super::types::Member> {
+    fn list_to_copy(&self, case: Case) -> BTreeSet<super::super::types::Member> {
         match self.view.term_value() {
-            Some(term) if self.view.cluster => term.eligible.clone(),
+            Some(term) if self.view.cluster && case != Case::Forced => term.eligible.clone(),
             Some(_) | None => BTreeSet::from([self.me.member()]),
         }
     }
@@ -301,6 +303,7 @@ impl Lead {
 
     fn open_term(&mut self, now: At, out: &mut Vec<LeadOut>) {
         let Some(taking) = self.taking.take() else { return };
+        self.force = None;
         self.expire(now, out);
         let old = self.term.take();
         let deadline = taking.sent + taking.lease;

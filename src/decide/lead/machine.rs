@@ -11,6 +11,7 @@ use super::super::records::{LeaderValue, SyncValue, TermValue};
 use super::super::time::{At, Span};
 use super::super::types::{Epoch, Identity, Index, OpId, SessionId};
 use super::acquire::Taking;
+use super::force::Force;
 use super::mutant::{self, Mutant};
 use super::session::Session;
 use super::take::{Judged, Prep, Step};
@@ -59,6 +60,8 @@ pub struct Lead {
     pub(super) term: Option<Term>,
     pub(super) prep: Option<Prep>,
     pub(super) taking: Option<Taking>,
+    /// An operator's order to take.
+    pub(super) force: Option<Force>,
     /// The own term for which a release was sent.
     pub(super) gave_up: Option<Epoch>,
     /// No attempt before this.
@@ -89,6 +92,7 @@ impl Lead {
             term: None,
             prep: None,
             taking: None,
+            force: None,
             gave_up: None,
             idle_until: At(0),
             sessions: BTreeMap::new(),
@@ -137,6 +141,7 @@ impl Lead {
             LeadIn::SyncReady(ready) => self.sync_ready(ready),
             LeadIn::SyncHooked { id, ok } => self.sync_hooked(now, id, ok),
             LeadIn::WriteCluster { id, secret } => self.write_cluster(now, id, secret),
+            LeadIn::Force(force) => self.order(force),
             LeadIn::Config(config) => self.configure(config, out),
             LeadIn::AppGone => self.sync_forgotten(),
         }

@@ -18,6 +18,7 @@
 mod acquire;
 pub mod counted;
 mod explain;
+mod force;
 mod list;
 mod machine;
 pub mod mutant;
@@ -39,6 +40,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use force::Force;
 pub use machine::Lead;
 pub use sync::SyncSet;
 
@@ -176,6 +178,8 @@ pub enum LeadIn {
         id: ClusterId,
         secret: Vec<u8>,
     },
+    /// An operator orders this node to take; `None`: no more.
+    Force(Option<Force>),
     Config(LeadConfig),
     /// Leader only: the application ended and is started again in place: nothing is required of its
     /// commits until a `sync` hook says so.

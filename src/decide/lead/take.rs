@@ -35,6 +35,8 @@ pub(super) enum Case {
     Again { open: bool },
     /// (b, c) the lease was waited out.
     Waited,
+    /// An operator's order, when one of the others would allow it by time.
+    Forced,
 }
 
 /// Why not.
@@ -110,7 +112,7 @@ pub(super) struct Prep {
     pub(super) read: Option<OpId>,
 }
 
-type Verdict<T> = Result<T, Bar>;
+pub(super) type Verdict<T> = Result<T, Bar>;
 
 impl Lead {
     /// The highest epoch this node knows of, durable or about to be.
@@ -131,6 +133,9 @@ impl Lead {
         let standing = self.standing.as_ref().ok_or(Bar::NoStanding)?;
         if let Some(reason) = &standing.barred {
             return Err(Bar::Barred(reason.clone()));
+        }
+        if self.forced(now).is_some() {
+            return self.judge_forced(now, standing);
         }
         if standing.disk == Disk::Foreign {
             return Err(Bar::Foreign);
@@ -213,7 +218,12 @@ impl Lead {
         if fit { Ok(()) } else { Err(Bar::NotToBootstrap) }
     }
 
-    fn when(&self, now: At, leader: &Slot<LeaderValue>, term: &TermValue) -> Verdict<Case> {
+    pub(super) fn when(
+        &self,
+        now: At,
+        leader: &Slot<LeaderValue>,
+        term: &TermValue,
+    ) -> Verdict<Case> {
         if self.is_own(term) && self.gave_up != Some(term.epoch) {
             return self.calm(now).map(|()| Case::Again { open: false });
         }
@@ -270,7 +280,7 @@ impl Lead {
         Some((self.view.since + wait).max(self.view.calm_until.unwrap_or_default()))
     }
 
-    fn waited(&self, now: At, wait: Span) -> Verdict<()> {
+    pub(super) fn waited(&self, now: At, wait: Span) -> Verdict<()> {
         let calm = self.view.calm_until.unwrap_or_default();
         let until = (self.view.since + wait).max(calm);
         if now < until { Err(Bar::Wait { until, for_what: "the lease" }) } else { Ok(()) }
@@ -328,7 +338,8 @@ impl Lead {
     /// Whose positions decide: the sync members frozen, else those who may take, for the rank.
     fn whom_to_ask(&self, case: Case) -> Option<(BTreeSet<NodeName>, bool)> {
         let term = self.view.term_value()?;
-        if !self.view.cluster || case == (Case::Again { open: true }) {
+        let asks = !matches!(case, Case::Again { open: true } | Case::Forced);
+        if !self.view.cluster || !asks {
             return None;
         }
         if let Some(sync) = self.view.sync_in_force() {
@@ -342,7 +353,7 @@ impl Lead {
         let mut nodes: BTreeSet<NodeName> =
             term.eligible.iter().map(|member| member.node.clone()).collect();
         match case {
-            Case::Boot | Case::Again { .. } => return None,
+            Case::Boot | Case::Again { .. } | Case::Forced => return None,
             Case::Clean if to == Some(&self.me.node) => return None,
             Case::Clean => {}
             Case::Waited => {
@@ -373,7 +384,7 @@ impl Lead {
             return;
         }
         let rank = match case {
-            Case::Again { .. } => 0,
+            Case::Again { .. } | Case::Forced => 0,
             Case::Boot | Case::Clean | Case::Waited => rank(&self.me.node, answers),
         };
         if let Some(prep) = &mut self.prep {

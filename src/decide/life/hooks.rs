@@ -117,6 +117,7 @@ impl Node {
             | Side::Answer { .. }
             | Side::Freeze
             | Side::Survey { .. }
+            | Side::Own
             | Side::Final
             | Side::Barrier { .. }
             | Side::Lag => false,
@@ -168,6 +169,7 @@ impl Node {
             Side::Answer { ask } => self.answer_ended(now, ask, end, out),
             Side::Freeze => self.freeze_ended(now, end, out),
             Side::Survey { survey } => self.own_survey_ended(now, survey, end, out),
+            Side::Own => self.own_position_ended(end),
             Side::Final => self.final_ended(end),
             Side::Barrier { lead } => self.barrier_ended(now, lead, end, out),
             Side::Lag => self.lag_ended(now, end),

@@ -134,7 +134,7 @@ impl Node {
         if self.stop {
             return Some(Reason::new("bar.stop", "lictor was asked to stop"));
         }
-        if self.set.no_failover.contains(self.me()) {
+        if self.set.no_failover.contains(self.me()) && !self.is_ordered() {
             return Some(Reason::new("bar.no-failover", "`no_failover` names this node"));
         }
         if let Some(reason) = self.bar_of_pause() {

@@ -123,6 +123,10 @@ pub struct Node {
     pub(crate) pause: Option<(PauseValue, Index)>,
     /// The application ended while the cluster was paused: it stays down until that is over.
     pub(crate) down_in_pause: bool,
+    /// The round of questions before a failover is answered.
+    pub(crate) round: Option<requests::Round>,
+    /// An operator's order to this node to lead.
+    pub(crate) order: Option<requests::Order>,
     /// Candidates of a switchover are being asked until then.
     pub(crate) choosing: Option<At>,
     /// Since when the lock is held by a node whose application is not the primary.
@@ -189,6 +193,8 @@ impl Node {
             results: BTreeMap::new(),
             pause: None,
             down_in_pause: false,
+            round: None,
+            order: None,
             choosing: None,
             idle_lead: None,
             peers: peers::Peers::default(),
@@ -320,7 +326,7 @@ impl Node {
         self.seen_state = true;
         self.members.clear();
         self.requests.clear();
-        self.results.clear();
+        let former = std::mem::take(&mut self.results);
         let (mut term, mut sync, mut cluster, mut pause) = (None, None, None, None);
         let members = self.keys.members();
         let requests = self.keys.requests();
@@ -339,7 +345,7 @@ impl Node {
                     self.members.insert(member.node.clone(), member);
                 }
             } else if let Some(id) = key.strip_prefix(requests.as_str()) {
-                self.absorb_request(id.to_owned(), &entry);
+                self.absorb_request(now, id.to_owned(), &entry, &former);
             }
         }
         self.absorb_pause(pause.as_ref(), out);

@@ -226,6 +226,13 @@ impl Node {
         self.survey_answered(now, survey, node, None, out);
     }
 
+    pub(crate) fn own_position_ended(&mut self, end: HookEnd) {
+        if let Some(position) = read_position(&end) {
+            let me = self.me().clone();
+            self.peers.orders.insert(me, position.order);
+        }
+    }
+
     fn tend_surveys(&mut self, now: At, out: &mut Outbox) {
         let mut due = Vec::new();
         for (survey, entry) in &mut self.peers.surveys {

@@ -7,8 +7,11 @@
 //! Invariant: nothing is begun for a request before its `started` is in KV, and a request has one
 //! final result.
 
+mod failover;
 mod pause;
 mod switchover;
+
+pub use failover::{Order, Round};
 
 use super::{Demotion, Node, Owner, State};
 use crate::decide::action::Action;
@@ -19,6 +22,7 @@ use crate::decide::reason::Reason;
 use crate::decide::records::{RequestStatus, RequestValue, ResultValue, decode, encode};
 use crate::decide::time::{At, Span};
 use crate::decide::types::{Epoch, Index, NodeName, OpId, SessionId};
+use std::collections::BTreeMap;
 
 /// How long a request and its result stay after it expired: ten minutes.
 const KEPT_MS: u64 = 600_000;
@@ -41,6 +45,8 @@ pub struct Answered {
     value: ResultValue,
     /// 0: just written, not seen yet.
     at: Index,
+    /// When this node first saw it.
+    since: At,
 }
 
 /// With what right this node answers.
@@ -55,32 +61,46 @@ struct Outcome {
     status: RequestStatus,
     to: Option<NodeName>,
     reason: String,
+    force: bool,
 }
 
 impl Outcome {
+    fn new(status: RequestStatus, to: Option<NodeName>, reason: impl Into<String>) -> Outcome {
+        Outcome { status, to, reason: reason.into(), force: false }
+    }
+
     fn done(to: Option<NodeName>, reason: impl Into<String>) -> Outcome {
-        Outcome { status: RequestStatus::Done, to, reason: reason.into() }
+        Outcome::new(RequestStatus::Done, to, reason)
     }
 
     fn refused(reason: impl Into<String>) -> Outcome {
-        Outcome { status: RequestStatus::Refused, to: None, reason: reason.into() }
+        Outcome::new(RequestStatus::Refused, None, reason)
     }
 
     fn failed(to: Option<NodeName>, reason: impl Into<String>) -> Outcome {
-        Outcome { status: RequestStatus::Failed, to, reason: reason.into() }
+        Outcome::new(RequestStatus::Failed, to, reason)
     }
 
     fn started(to: NodeName, reason: impl Into<String>) -> Outcome {
-        Outcome { status: RequestStatus::Started, to: Some(to), reason: reason.into() }
+        Outcome::new(RequestStatus::Started, Some(to), reason)
     }
 }
 
 impl Node {
-    pub(crate) fn absorb_request(&mut self, id: String, entry: &Entry) {
+    /// `former`: the results known so far.
+    pub(crate) fn absorb_request(
+        &mut self,
+        now: At,
+        id: String,
+        entry: &Entry,
+        former: &BTreeMap<String, Answered>,
+    ) {
         let at = entry.modify;
         if let Some(request) = id.strip_suffix("-result") {
             if let Some(value) = decode::<ResultValue>(&entry.value) {
-                self.results.insert(request.to_owned(), Answered { value, at });
+                let same = former.get(request).filter(|known| known.value == value);
+                let since = same.map_or(now, |known| known.since);
+                self.results.insert(request.to_owned(), Answered { value, at, since });
             }
         } else {
             let value = decode::<RequestValue>(&entry.value);
@@ -119,12 +139,12 @@ impl Node {
         if self.result_again.is_some_and(|again| now < again) {
             return;
         }
+        self.heed_orders(now, out);
         let Some(seat) = self.seat(now) else { return };
         for (id, asked) in self.requests.clone() {
-            let answered = self.results.get(&id).map(|answered| answered.value.clone());
-            let outcome = match answered {
-                None => self.first_answer(now, &seat, asked.value.as_ref(), out),
-                Some(value) => self.next_answer(now, &seat, asked.value.as_ref(), &value, out),
+            let outcome = match self.results.get(&id).cloned() {
+                None => self.first_answer(now, &seat, (&id, asked.value.as_ref()), out),
+                Some(known) => self.next_answer(now, &seat, (&id, &asked), &known, out),
             };
             if let Some((outcome, beside)) = outcome {
                 self.write_result(id, &seat, outcome, beside, out);
@@ -152,7 +172,7 @@ impl Node {
         &mut self,
         now: At,
         seat: &Seat,
-        request: Option<&RequestValue>,
+        (id, request): (&str, Option<&RequestValue>),
         out: &mut Outbox,
     ) -> Option<(Outcome, Vec<Verb>)> {
         let plain = |outcome| Some((outcome, Vec::new()));
@@ -168,6 +188,9 @@ impl Node {
                 let why = "nobody leads: there is no primary to hand over";
                 plain(Outcome::refused(why))
             }
+            (Action::Failover(wish), seat) => {
+                self.answer_failover(now, seat, (id, request.epoch), &wish, out).and_then(plain)
+            }
             (Action::Pause { reason }, _) => Some(self.answer_pause(&request.by, reason)),
             (Action::Resume, _) => Some(self.answer_resume()),
         }
@@ -178,23 +201,32 @@ impl Node {
         &mut self,
         now: At,
         seat: &Seat,
-        request: Option<&RequestValue>,
-        answered: &ResultValue,
+        (id, asked): (&str, &Asked),
+        known: &Answered,
         out: &mut Outbox,
     ) -> Option<(Outcome, Vec<Verb>)> {
+        let plain = |outcome| Some((outcome, Vec::new()));
+        let answered = &known.value;
         if answered.status != RequestStatus::Started {
             return None;
         }
-        let request = request?;
+        let request = asked.value.as_ref()?;
         let action = Action::parse(&request.verb, &request.args).ok()?;
         let mine = answered.epoch == self.lead_epoch() && answered.by == *self.me();
         match (action, seat) {
             // A start whose write had no answer was perhaps applied: begun anew all the same.
             (Action::Switchover { to }, Seat::Leader(_)) if mine => {
-                self.answer_switchover(now, to, out).map(|outcome| (outcome, Vec::new()))
+                self.answer_switchover(now, to, out).and_then(plain)
             }
-            (Action::Switchover { .. }, Seat::Leader(_)) => {
-                self.settle_move(answered).map(|outcome| (outcome, Vec::new()))
+            (Action::Failover(wish), Seat::Leader(_)) if mine => {
+                let asked_in = (id, request.epoch);
+                self.answer_failover(now, seat, asked_in, &wish, out).and_then(plain)
+            }
+            (Action::Switchover { .. } | Action::Failover(_), Seat::Leader(_)) => {
+                self.settle_move(answered).and_then(plain)
+            }
+            (Action::Failover(_), Seat::Anybody) => {
+                self.order_over(now, id, answered, known.since).and_then(plain)
             }
             (Action::Switchover { .. }, Seat::Anybody)
             | (Action::Pause { .. } | Action::Resume, _) => None,
@@ -220,13 +252,17 @@ impl Node {
             return Err(format!("it was made for epoch {asked}, and this is {seen}; ask again"));
         }
         if action.is_of_one_term() && request.epoch < seen {
-            return Err(format!(
-                "the primary changed since it was asked for (epoch {} then, {seen} now); look at \
-                 `lictor status`, then ask again",
-                request.epoch
-            ));
+            return Err(self.told_too_late(request.epoch));
         }
         Ok((request, action))
+    }
+
+    fn told_too_late(&self, asked_in: Epoch) -> String {
+        format!(
+            "the primary changed since it was asked for (epoch {asked_in} then, {} now); look at \
+             `lictor status`, then ask again",
+            self.epoch()
+        )
     }
 
     fn lead_epoch(&self) -> Epoch {
@@ -277,9 +313,9 @@ impl Node {
         out: &mut Outbox,
     ) {
         let key = self.keys.request_result(&id);
-        let Outcome { status, to, reason } = outcome;
+        let Outcome { status, to, reason, force } = outcome;
         let (by, epoch, at) = (self.me().clone(), self.epoch(), self.wall);
-        let value = ResultValue { v: 1, status, by, epoch, to, reason, at };
+        let value = ResultValue { v: 1, status, by, epoch, to, reason, force, at };
         let mut verbs = beside;
         match seat {
             Seat::Leader(session) => {
@@ -291,7 +327,7 @@ impl Node {
                 verbs.push(Verb::Cas(key, known, encode(&value)));
             }
         }
-        self.results.insert(id.clone(), Answered { value, at: Index(0) });
+        self.results.insert(id.clone(), Answered { value, at: Index(0), since: self.now });
         self.call(Owner::Result { request_id: id }, Call::Txn(verbs), out);
     }
 
@@ -329,7 +365,16 @@ impl Node {
                     Demotion { to: value.to, planned: true, request: Some(id), leaving: false };
                 self.begin_planned(now, demotion, out);
             }
-            Some(Action::Switchover { .. } | Action::Pause { .. } | Action::Resume) | None => {}
+            Some(Action::Failover(_)) if matches!(self.state, State::Primary) => {
+                self.hand_over_by_force(now, value.to, out);
+            }
+            Some(
+                Action::Switchover { .. }
+                | Action::Failover(_)
+                | Action::Pause { .. }
+                | Action::Resume,
+            )
+            | None => {}
         }
     }
 

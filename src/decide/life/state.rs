@@ -319,6 +319,8 @@ pub enum Side {
     Survey {
         survey: OpId,
     },
+    /// The own position, before a failover is answered.
+    Own,
     /// The final position of a planned demotion.
     Final,
     /// The barrier of this `sync` hook.
@@ -341,6 +343,7 @@ impl Side {
             Side::Answer { .. }
             | Side::Freeze
             | Side::Survey { .. }
+            | Side::Own
             | Side::Final
             | Side::Barrier { .. }
             | Side::Lag => Hook::Position,

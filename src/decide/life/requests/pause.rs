@@ -62,7 +62,7 @@ impl Node {
             leader.state == LockState::Clean && leader.to.as_ref() == Some(self.me())
         });
         let leads = matches!(self.leadership(), Leadership::Open { .. });
-        if named || leads || self.lead.takes_again() {
+        if named || leads || self.lead.takes_again() || self.is_ordered() {
             return None;
         }
         let text = format!("the cluster is paused by {}", pause.told());

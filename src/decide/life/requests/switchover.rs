@@ -53,7 +53,8 @@ impl Node {
         }
         let me = self.me().clone();
         if started.to.as_ref() == Some(&me) {
-            let reason = format!("{me} is the primary");
+            let how = if started.force { &format!(", by force: {}", started.reason) } else { "" };
+            let reason = format!("{me} is the primary{how}");
             return Some(Outcome::done(Some(me), reason));
         }
         let reason = format!("{me} became the primary instead");

@@ -50,7 +50,10 @@ fn what_nobody_can_do_is_refused_with_its_mend() {
     let late = RequestValue { expires: world.at - 1, ..good.clone() };
     let ahead = RequestValue { epoch: Epoch(99), ..good };
     let cases = [
-        (encode(&asked(&world, "dance", &[])), "does not know `dance`; it knows switchover, pause"),
+        (
+            encode(&asked(&world, "dance", &[])),
+            "does not know `dance`; it knows switchover, failover",
+        ),
         (encode(&asked(&world, "switchover", &[("too", "b")])), "takes no `too`"),
         (encode(&asked(&world, "switchover", &[("to", "B!")])), "is not a node's name"),
         (encode(&asked(&world, "switchover", &[("to", "zz")])), "zz is not a member"),
@@ -200,4 +203,137 @@ fn a_diverged_replica_is_not_rewound_in_a_pause() {
     world.pass(1_000);
     assert!(!world.has("kill") && !world.has("marker"), "{:?}", world.log);
     assert_eq!(world.state(), "replica");
+}
+
+#[test]
+fn a_failover_without_sync_is_refused_until_the_loss_is_accepted() {
+    let mut world = pair();
+    let request = asked(&world, "failover", &[("to", "b")]);
+    put_request(&mut world, "f1", &request);
+    world.pass(200);
+    let result = result_of(&world, "f1");
+    assert_eq!(result.status, RequestStatus::Refused);
+    assert!(result.reason.contains("sync is off: what a has acknowledged"), "{}", result.reason);
+    assert_eq!(world.state(), "primary");
+    let request = asked(&world, "failover", &[("to", "b"), ("accept_loss", "true")]);
+    put_request(&mut world, "f2", &request);
+    world.pass(200);
+    assert_eq!(result_of(&world, "f2").status, RequestStatus::Started);
+    assert!(world.has("kill") && !world.has("run demote"), "it may hang: {:?}", world.log);
+    assert!(world.is_released());
+    assert_eq!(world.leader().to, Some("b".into()));
+}
+
+/// A replica of the dead `b`, with the silent member `c`; paused.
+fn bereaved(sync: SyncMode) -> World {
+    let mut world = replica(sync);
+    let keys = world.node.keys().clone();
+    if sync != SyncMode::Off {
+        let members = ["a", "b", "c"].map(NodeName::from).into();
+        let value = SyncValue { v: 1, epoch: Epoch(5), members, acks: 1 };
+        world.put(keys.sync(), &encode(&value));
+    }
+    let c = member("c", Some(ClusterId::new("id")), "replica", Epoch(5), None);
+    world.put(keys.member(&"c".into()), &encode(&c));
+    world.put(keys.pause(), b"?");
+    world.held = vec!["peer"];
+    world.pass(1_000);
+    world.log.clear();
+    world
+}
+
+#[test]
+fn a_failover_waits_for_the_lease_and_goes_through_a_pause() {
+    let mut world = bereaved(SyncMode::Off);
+    let request = asked(&world, "failover", &[]);
+    put_request(&mut world, "f1", &request);
+    world.pass(1_000);
+    assert!(world.store.get(&world.node.keys().request_result("f1")).is_none(), "b may live");
+    world.pass(5_000);
+    assert_eq!(world.state(), "primary", "{:?}", world.log);
+    let result = result_of(&world, "f1");
+    assert_eq!((result.status, result.reason.as_str()), (RequestStatus::Done, "a is the primary"));
+    assert!(paused(&world));
+}
+
+#[test]
+fn where_nobody_can_take_the_refusal_says_why_and_what_is_at_risk() {
+    let mut world = bereaved(SyncMode::On);
+    let keys = world.node.keys().clone();
+    let request = asked(&world, "failover", &[]);
+    put_request(&mut world, "f1", &request);
+    world.pass(6_000);
+    let result = result_of(&world, "f1");
+    assert_eq!(result.status, RequestStatus::Refused);
+    for part in [
+        "a needs the positions of 2 sync members and has 1: c may have more",
+        "c does not answer",
+        "--accept-loss --to a would promote a anyway: it has position 7",
+        "what only b, c has is lost",
+    ] {
+        assert!(result.reason.contains(part), "{}", result.reason);
+    }
+    let request = asked(&world, "failover", &[("to", "a"), ("accept_loss", "true")]);
+    put_request(&mut world, "f2", &request);
+    world.pass(3_000);
+    assert_eq!(world.state(), "primary", "{:?}", world.log);
+    let result = result_of(&world, "f2");
+    assert_eq!(result.status, RequestStatus::Done);
+    assert!(result.reason.starts_with("a is the primary, by force: "), "{}", result.reason);
+    let term: TermValue =
+        decode(&world.store.get(&keys.term()).expect("there").value).expect("ours");
+    assert_eq!(term.eligible.len(), 1, "whoever has more must follow first");
+}
+
+#[test]
+fn a_node_that_no_promise_binds_needs_to_know_the_old_primary_stopped() {
+    let mut world = bereaved(SyncMode::Off);
+    let keys = world.node.keys().clone();
+    let entry = world.store.get(&keys.term()).expect("there");
+    let mut term: TermValue = decode(&entry.value).expect("ours");
+    term.eligible.retain(|member| member.node.as_str() == "b");
+    world.put(keys.term(), &encode(&term));
+    let wish = [("to", "a"), ("accept_loss", "true")];
+    let request = asked(&world, "failover", &wish);
+    put_request(&mut world, "f1", &request);
+    world.pass(6_000);
+    let result = result_of(&world, "f1");
+    assert_eq!(result.status, RequestStatus::Refused);
+    assert!(result.reason.contains("b may still be writing"), "{}", result.reason);
+    let wish = [wish[0], wish[1], ("primary_stopped", "true")];
+    let request = asked(&world, "failover", &wish);
+    put_request(&mut world, "f2", &request);
+    world.pass(3_000);
+    assert_eq!(world.state(), "primary", "{:?}", world.log);
+}
+
+#[test]
+fn a_forced_take_waits_for_a_leader_that_came_back() {
+    let mut world = bereaved(SyncMode::On);
+    let wish = [("to", "a"), ("accept_loss", "true")];
+    let request = asked(&world, "failover", &wish);
+    put_request(&mut world, "f1", &request);
+    world.pass(2_000);
+    // Ordered by another node's answer while b renews after all.
+    let value = ResultValue {
+        v: 1,
+        status: RequestStatus::Started,
+        by: "c".into(),
+        epoch: Epoch(5),
+        to: Some("a".into()),
+        reason: "a by force".into(),
+        force: true,
+        at: world.at,
+    };
+    world.put(world.node.keys().request_result("f1"), &encode(&value));
+    for n in 2..12 {
+        let mut leader = world.leader();
+        leader.n = n;
+        world.put(world.node.keys().leader(), &encode(&leader));
+        world.pass(1_000);
+        assert_eq!(world.state(), "replica", "its lease runs");
+    }
+    assert!(world.node.is_ordered());
+    world.pass(4_000);
+    assert_eq!(world.state(), "primary", "{:?}", world.log);
 }
