@@ -1,12 +1,12 @@
 //! `failover`: the primary is dead or hangs, and an operator wants another one now.
 //!
 //! All members are asked for their positions first. Whoever loses nothing takes by the ordinary
-//! rules, also while the cluster is paused. Where nobody can, the refusal says why of each, and what
-//! `--accept-loss` would risk; with it the node that is named, or the one with most, takes by force
-//! (`lead::force`), which sets aside who may take and never when.
+//! rules, also while the cluster is paused. Where nobody can, the refusal says why of each, and
+//! what `--accept-loss` would risk; with it the node that is named, or the one with most, takes by
+//! force (`lead::force`), which sets aside who may take and never when.
 //!
-//! A live primary is killed, not demoted: it may hang. It releases clean, so that the lease need not
-//! be waited out.
+//! A live primary is killed, not demoted: it may hang. It releases clean, so that the lease need
+//! not be waited out.
 
 use super::super::{After, Node, Side, State};
 use super::{Outcome, Seat};
@@ -276,8 +276,8 @@ impl Node {
     }
 
     /// A primary that is cut off from Consul may live on by the promises of those that the list
-    /// names. A node that is not named gave none and can't be asked for one: somebody must know that
-    /// the old primary is stopped.
+    /// names. A node that is not named gave none and can't be asked for one: somebody must know
+    /// that the old primary is stopped.
     fn doubt_of_the_end(&self, member: &MemberValue) -> Option<String> {
         let term = self.term_seen()?;
         let clean = self.lead.leader_seen().is_some_and(|leader| leader.state == LockState::Clean);
