@@ -99,7 +99,7 @@ mod acl {
             watch(&store, "state/", None, LONG_WAIT).await;
             let service = Call::Register(service("orders-n1", true));
             store.call(service, LIMIT).await.expect("service");
-            let known = store.call(Call::Registered { id: "orders-n1".to_string() }, LIMIT).await;
+            let known = store.call(Call::Registered(service("orders-n1", true)), LIMIT).await;
             assert_eq!(known, Ok(Answer::Known(true)));
             let foreign = store.call(Call::Txn(vec![Verb::Set(Key::new("x"), vec![])]), LIMIT);
             assert!(is_denied(&foreign.await));
@@ -141,14 +141,20 @@ mod registration {
         block_on(async {
             let consul = Consul::one();
             let store = store_at(&consul.addresses());
-            let known = || Call::Registered { id: "orders-n1".to_string() };
-            assert_eq!(store.call(known(), LIMIT).await, Ok(Answer::Known(false)));
             let service = service("orders-n1", true);
+            let known = || Call::Registered(service.clone());
+            let passing = || Call::Passing { service: "orders".to_string() };
+            let names = |names: &[&str]| {
+                Ok(Answer::Passing(names.iter().map(|name| (*name).to_string()).collect()))
+            };
+            assert_eq!(store.call(known(), LIMIT).await, Ok(Answer::Known(false)));
+            assert_eq!(store.call(passing(), LIMIT).await, names(&[]));
             store.call(Call::Register(service.clone()), LIMIT).await.expect("registered");
             assert_eq!(store.call(known(), LIMIT).await, Ok(Answer::Known(true)));
 
             let found = health(&store).await;
             assert!(found.is_passing(), "at once: {found:?}");
+            assert_eq!(store.call(passing(), LIMIT).await, names(&["orders-n1"]));
             assert_eq!((found.tags, found.meta), (service.tags.clone(), service.meta.clone()));
             assert_eq!((found.address.as_str(), found.port), ("127.0.0.1", 3306));
             assert!(found.checks.iter().any(|check| check.id == "service:orders-n1"));
@@ -159,11 +165,13 @@ mod registration {
 
             store.call(update(false, "it does not"), LIMIT).await.expect("fed");
             health_until(&store, false).await;
+            assert_eq!(store.call(passing(), LIMIT).await, names(&[]));
             let failing = health(&store).await.checks;
             let failing = failing.iter().find(|check| check.id == "service:orders-n1");
             assert_eq!(failing.map(|check| check.output.as_str()), Some("it does not"));
-            let other = Registration { tags: vec!["replica".to_string()], ..service };
+            let other = Registration { tags: vec!["replica".to_string()], ..service.clone() };
             store.call(Call::Register(other), LIMIT).await.expect("registered again");
+            assert_eq!(store.call(known(), LIMIT).await, Ok(Answer::Known(false)), "as another");
             health_until(&store, true).await;
             assert_eq!(health(&store).await.tags, ["replica"]);
 

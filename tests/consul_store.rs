@@ -241,7 +241,7 @@ mod addresses {
             let id = "orders-n1".to_string();
             let calls = [
                 Call::Register(service("orders-n1", true)),
-                Call::Registered { id: id.clone() },
+                Call::Registered(service("orders-n1", true)),
                 Call::CheckUpdate { id: id.clone(), passing: true, output: String::new() },
                 Call::Deregister { id },
             ];
@@ -332,9 +332,10 @@ mod limits_and_errors {
                 Call::SessionRenew(session.clone()),
                 Call::SessionDestroy(session),
                 Call::Register(service("orders-n1", true)),
-                Call::Registered { id: id.clone() },
+                Call::Registered(service("orders-n1", true)),
                 Call::CheckUpdate { id: id.clone(), passing: true, output: String::new() },
                 Call::Deregister { id },
+                Call::Passing { service: "orders".to_string() },
             ];
             for call in calls {
                 let store = store_at(&[address.as_str()]);

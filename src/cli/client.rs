@@ -102,7 +102,11 @@ impl Client {
     pub async fn read(&self, key: Key, recurse: bool) -> Result<Vec<Entry>, Failure> {
         match self.store.call(Call::Read { key, recurse }, LIMIT).await? {
             Answer::Entries(entries) => Ok(entries),
-            Answer::Txn(_) | Answer::Session(_) | Answer::Known(_) | Answer::Done => Ok(Vec::new()),
+            Answer::Txn(_)
+            | Answer::Session(_)
+            | Answer::Known(_)
+            | Answer::Passing(_)
+            | Answer::Done => Ok(Vec::new()),
         }
     }
 

@@ -157,7 +157,26 @@ pub fn local(raw: &Raw, purpose: Purpose) -> Result<Local, ConfigError> {
     Ok(checked)
 }
 
+/// A service's name is a part of a path of Consul's: what no service is called would be waited for
+/// without end.
+fn check_roles(roles: &Roles) -> Result<(), ConfigError> {
+    for (setting, names) in [
+        ("roles.performs", &roles.performs),
+        ("roles.requires", &roles.requires),
+        ("roles.bootstrap_needs", &roles.bootstrap_needs),
+    ] {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if let Some(name) = names.iter().find(|name| name.is_empty() || !name.chars().all(plain)) {
+            return refuse(format!(
+                "{setting}: {name:?} is no service's name; write letters, digits, `-`, `_`, `.`"
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn check_local(local: &Local, purpose: Purpose) -> Result<(), ConfigError> {
+    check_roles(&local.roles)?;
     if local.command.first().is_some_and(String::is_empty) {
         return refuse("command: the program's name is empty");
     }

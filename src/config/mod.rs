@@ -157,7 +157,7 @@ pub fn load(args: &LoadArgs) -> Result<Config, ConfigError> {
         cover(&mut raw, layer::from_toml(&text, Source::File(&path, &args.env))?);
     }
     cover(&mut raw, layer::from_consul_variables(&args.env)?);
-    let (variables, mut warnings) = layer::from_variables(&args.env)?;
+    let (variables, warnings) = layer::from_variables(&args.env)?;
     cover(&mut raw, variables);
     cover(&mut raw, layer::from_flags(&args.flags)?);
     if !args.command.is_empty() {
@@ -165,10 +165,6 @@ pub fn load(args: &LoadArgs) -> Result<Config, ConfigError> {
     }
     let local = check::local(&raw, args.purpose)?;
     let cluster = check::cluster(&raw, local.lease_max).map_err(|error| name_kv(error, args))?;
-    if !(local.roles.requires.is_empty() && local.roles.bootstrap_needs.is_empty()) {
-        let text = "roles.requires and roles.bootstrap_needs are recorded, and not enforced yet";
-        warnings.push(text.to_owned());
-    }
     Ok(Config { local, cluster, warnings })
 }
 

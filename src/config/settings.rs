@@ -242,11 +242,11 @@ settings! {
     /// What this node does and needs.
     RawRoles, "roles.", {
         performs: Vec<String>, Local, Told("none"),
-            "Roles this node performs.";
+            "Roles this node performs: other members may require them.";
         requires: Vec<String>, Local, Told("none"),
-            "Services that must be healthy before it joins.";
+            "Services that must pass in Consul, or roles members perform, before it joins.";
         bootstrap_needs: Vec<String>, Local, Told("none"),
-            "Services that must be healthy before it creates the cluster.";
+            "Services that must pass in Consul before it creates the cluster.";
     } {}
 }
 

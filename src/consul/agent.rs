@@ -10,7 +10,7 @@ use super::walk::Scope;
 use crate::decide::call::{Registration, StoreError};
 use crate::decide::time::Span;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 #[derive(Serialize)]
@@ -36,6 +36,31 @@ struct NewCheck {
     ttl: String,
     #[serde(rename = "Status")]
     status: &'static str,
+}
+
+/// What the agent holds; missing lists and tables are `null`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OldService {
+    service: String,
+    #[serde(default)]
+    address: String,
+    #[serde(default)]
+    port: u16,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    #[serde(default)]
+    meta: Option<BTreeMap<String, String>>,
+}
+
+impl OldService {
+    fn is(self, wanted: &Registration) -> bool {
+        self.service == wanted.service
+            && self.address == wanted.address
+            && self.port == wanted.port
+            && self.tags.unwrap_or_default() == wanted.tags
+            && self.meta.unwrap_or_default() == wanted.meta
+    }
 }
 
 #[derive(Serialize)]
@@ -105,11 +130,17 @@ impl ConsulStore {
         self.exchange(&ask, Scope::OwnAgent, limit, |reply| reply.accepted().map(drop)).await
     }
 
-    pub(super) async fn registered(&self, id: &str, limit: Span) -> Result<bool, StoreError> {
-        let ask = Ask::read(format!("/v1/agent/service/{}", path_of(id)));
+    /// Whether the agent knows it, and as it is wanted: a registration that timed out may be applied
+    /// late, over a newer one.
+    pub(super) async fn registered(
+        &self,
+        wanted: &Registration,
+        limit: Span,
+    ) -> Result<bool, StoreError> {
+        let ask = Ask::read(format!("/v1/agent/service/{}", path_of(&wanted.id)));
         self.exchange(&ask, Scope::OwnAgent, limit, |reply| match reply.status {
             StatusCode::NOT_FOUND => Ok(false),
-            _ => reply.accepted().map(|_| true),
+            _ => Ok(reply.accepted()?.json::<OldService>()?.is(wanted)),
         })
         .await
     }

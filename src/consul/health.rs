@@ -6,7 +6,7 @@ use super::walk::Scope;
 use crate::decide::call::StoreError;
 use crate::decide::time::Span;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One instance of a service.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -78,6 +78,19 @@ impl ConsulStore {
             Ok(list.into_iter().map(entry).collect())
         })
         .await
+    }
+}
+
+impl ConsulStore {
+    /// Who passes: by the meta `node`, or by the id where there is none.
+    pub(super) async fn passing(
+        &self,
+        service: &str,
+        limit: Span,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let name = |mut entry: HealthEntry| entry.meta.remove("node").unwrap_or(entry.id);
+        let all = self.health(service, limit).await?;
+        Ok(all.into_iter().filter(HealthEntry::is_passing).map(name).collect())
     }
 }
 

@@ -135,7 +135,8 @@ impl Store for ConsulStore {
             Call::CheckUpdate { id, passing, output } => {
                 self.check_update(&id, passing, &output, timeout).await.map(|()| Answer::Done)
             }
-            Call::Registered { id } => self.registered(&id, timeout).await.map(Answer::Known),
+            Call::Registered(wanted) => self.registered(&wanted, timeout).await.map(Answer::Known),
+            Call::Passing { service } => self.passing(&service, timeout).await.map(Answer::Passing),
         }
     }
 

@@ -4,7 +4,7 @@ use super::keys::Key;
 use super::time::Span;
 use super::types::{Index, SessionId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One verb of a transaction. All of a transaction happen, or none.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -86,9 +86,12 @@ pub enum Call {
         passing: bool,
         output: String,
     },
-    /// Asks the node's own agent whether it still knows the service: `Answer::Known`.
-    Registered {
-        id: String,
+    /// Asks the node's own agent whether it knows the service with exactly this address, port, tags
+    /// and meta: `Answer::Known`. Its check is not compared.
+    Registered(Registration),
+    /// Asks the catalog who of this service passes all its checks: `Answer::Passing`.
+    Passing {
+        service: String,
     },
 }
 
@@ -110,6 +113,8 @@ pub enum Answer {
     Entries(Vec<Entry>),
     Session(SessionId),
     Known(bool),
+    /// Instances by the meta `node`, or by their id where there is none.
+    Passing(BTreeSet<String>),
     Done,
 }
 

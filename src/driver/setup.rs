@@ -314,7 +314,11 @@ async fn ask(store: &ConsulStore, keys: &Keys, limit: Span) -> Result<Option<Str
         Answer::Entries(entries) => {
             Ok(entries.into_iter().next().map(|e| String::from_utf8_lossy(&e.value).into_owned()))
         }
-        Answer::Txn(_) | Answer::Session(_) | Answer::Known(_) | Answer::Done => Ok(None),
+        Answer::Txn(_)
+        | Answer::Session(_)
+        | Answer::Known(_)
+        | Answer::Passing(_)
+        | Answer::Done => Ok(None),
     }
 }
 

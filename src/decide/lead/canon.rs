@@ -36,7 +36,8 @@ pub(crate) fn visit_call(call: &mut Call, v: &mut impl Visit) {
         | Call::Register(_)
         | Call::Deregister { .. }
         | Call::CheckUpdate { .. }
-        | Call::Registered { .. } => {}
+        | Call::Registered(_)
+        | Call::Passing { .. } => {}
     }
 }
 

@@ -42,7 +42,8 @@ impl Fake {
             | Call::Register(_)
             | Call::Deregister { .. }
             | Call::CheckUpdate { .. }
-            | Call::Registered { .. } => Err(StoreError::Refused("not modelled".into())),
+            | Call::Registered(_)
+            | Call::Passing { .. } => Err(StoreError::Refused("not modelled".into())),
         }
     }
 

@@ -187,6 +187,10 @@ pub(super) fn index_of(answer: &Answer, key: &super::super::keys::Key) -> Option
         Answer::Txn(entries) => {
             entries.iter().rev().find(|entry| &entry.key == key).map(|entry| entry.modify)
         }
-        Answer::Entries(_) | Answer::Session(_) | Answer::Known(_) | Answer::Done => None,
+        Answer::Entries(_)
+        | Answer::Session(_)
+        | Answer::Known(_)
+        | Answer::Passing(_)
+        | Answer::Done => None,
     }
 }

@@ -235,7 +235,8 @@ impl Node {
             | Leadership::Follower
             | Leadership::Taking
             | Leadership::Closed { .. } => {
-                let may_clone = !quiet && self.cluster.is_some() && self.pause.is_none();
+                let known = self.cluster.is_some() && self.bars_joining().is_none();
+                let may_clone = known && !quiet && self.pause.is_none();
                 if may_clone && self.clone_source().is_some() {
                     self.begin_bootstrap(now, Bootstrap::Clone, out);
                     return true;

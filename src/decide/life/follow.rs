@@ -130,6 +130,9 @@ impl Node {
         if self.follow.frozen.is_some() && !newer {
             return;
         }
+        if newer && self.bars_joining().is_some() {
+            return;
+        }
         let part = self.part();
         if !newer && self.follow.receives && self.follow.part == part {
             return;

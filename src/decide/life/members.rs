@@ -24,6 +24,7 @@ pub struct Record {
     written: Option<MemberValue>,
     writing: bool,
     dirty: bool,
+    wrote: Option<At>,
     next: Option<At>,
 }
 
@@ -74,12 +75,16 @@ impl Node {
         let due = self.record.next.is_none_or(|next| now >= next);
         let same = self.record.written.as_ref() == Some(&record);
         let failed = self.record.written.is_none() && self.record.next.is_some();
-        let at_once = self.record.dirty && !same && !failed;
+        // Somebody removed it: others go by it. Until the watch has seen the last write, it waits.
+        let settled = self.record.wrote.is_none_or(|wrote| now.since(wrote) >= AGAIN);
+        let lost = settled && !self.members.contains_key(self.me());
+        let at_once = (self.record.dirty && !same || lost) && !failed;
         if !due && !at_once {
             return;
         }
         self.record.dirty = false;
         self.record.writing = true;
+        self.record.wrote = Some(now);
         self.record.next = Some(now + REFRESH);
         let key = self.keys.member(self.me());
         let call = Call::Txn(vec![Verb::Set(key, encode(&record))]);
@@ -124,7 +129,7 @@ impl Node {
         Standing {
             disk,
             follows: self.follow.done.clone(),
-            may_bootstrap: reporting && none_has_data,
+            may_bootstrap: reporting && none_has_data && self.bars_creating().is_none(),
             cut_under: self.cut_under.clone(),
             barred: self.bar(disk),
         }

@@ -17,6 +17,7 @@ pub mod graph;
 pub mod hooks;
 pub mod hung;
 pub mod members;
+pub mod needs;
 pub mod peers;
 pub mod register;
 pub mod requests;
@@ -90,6 +91,7 @@ pub(crate) enum Owner {
     Register,
     Known,
     Check { passing: bool },
+    Service { name: String },
     Ignored,
 }
 
@@ -132,6 +134,7 @@ pub struct Node {
     /// Since when the lock is held by a node whose application is not the primary.
     pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
+    pub(crate) needs: needs::Needs,
     pub(crate) crashes: crash::Crashes,
     pub(crate) record: members::Record,
     pub(crate) service: register::Service,
@@ -198,6 +201,7 @@ impl Node {
             choosing: None,
             idle_lead: None,
             peers: peers::Peers::default(),
+            needs: needs::Needs::default(),
             crashes: crash::Crashes::default(),
             record: members::Record::default(),
             service: register::Service::default(),
@@ -237,6 +241,7 @@ impl Node {
         self.tend_requests(now.at, out);
         self.tend_record(now.at, out);
         self.tend_service(now.at, out);
+        self.tend_needs(now.at, out);
         self.tend_health(now.at, out);
         self.tend_lag(now.at, out);
     }
@@ -378,6 +383,7 @@ impl Node {
             Some(Owner::Register) => self.service.registered(now, result),
             Some(Owner::Known) => self.service.known(result),
             Some(Owner::Check { passing }) => self.service.checked(passing, result),
+            Some(Owner::Service { name }) => self.needs.answered(&name, result),
             Some(Owner::Ignored) | None => {}
         }
     }

@@ -439,8 +439,9 @@ impl Node {
             return;
         }
         self.peers.next_ping = Some(now + PING_STEP);
-        let names: Vec<NodeName> =
-            self.members.keys().filter(|node| *node != self.me()).cloned().collect();
+        // A listed node whose record is gone can't be asked; its silence counts all the same.
+        let mut names = self.eligible_others();
+        names.extend(self.members.keys().filter(|node| *node != self.me()).cloned());
         self.peers.pings.retain(|node, _| names.contains(node));
         for node in names {
             let pinged = self.peers.pings.entry(node.clone()).or_insert(Pinged {

@@ -2,7 +2,7 @@
 //! the sidecar.
 //!
 //! Only the node's own agent is asked: what another writes into the catalog it would revert. Each
-//! 30 s the agent is asked whether it still knows us.
+//! 30 s the agent is asked whether it still knows us, and as what.
 
 use super::{Node, Owner, State};
 use crate::decide::call::{Answer, Call, Registration, StoreError};
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 const RECONCILE: Span = Span::secs(30);
 const AGAIN: Span = Span::secs(1);
+/// How soon the agent is asked after a registration that may come late.
+const SOON: Span = Span::secs(2);
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Service {
@@ -23,6 +25,8 @@ pub struct Service {
     next_check: Option<At>,
     next_known: Option<At>,
     retry: Option<At>,
+    /// A registration had no answer: it may still be applied, over the next one.
+    doubt: bool,
     gone: bool,
 }
 
@@ -33,11 +37,14 @@ impl Service {
             Ok(_) => {
                 self.passing = self.wanted.as_ref().map(|wanted| wanted.passing);
                 self.registered = self.wanted.clone();
-                self.next_known = Some(now + RECONCILE);
+                let look = if self.doubt { SOON } else { RECONCILE };
+                self.doubt = false;
+                self.next_known = Some(now + look);
             }
-            Err(_) => {
+            Err(error) => {
                 self.registered = None;
                 self.retry = Some(now + AGAIN);
+                self.doubt |= !error.is_definite();
             }
         }
     }
@@ -139,7 +146,7 @@ impl Node {
         }
         if self.service.next_known.is_some_and(|next| now >= next) {
             self.service.next_known = Some(now + RECONCILE);
-            self.call(Owner::Known, Call::Registered { id: wanted.id }, out);
+            self.call(Owner::Known, Call::Registered(wanted), out);
         }
     }
 

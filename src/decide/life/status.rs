@@ -124,7 +124,8 @@ impl Node {
             "frozen": self.follow.frozen.is_some(),
             "app": {"pid": self.app, "healthy": self.health.ok},
             "paused": self.pause.as_ref().map(|(pause, _)| pause),
-            "waits_for": self.lead.explain(now),
+            "waits_for": self.explain(now),
+            "needs": self.needs_json(),
             "members": members,
             "reasons": reasons,
         })
@@ -171,6 +172,7 @@ impl Node {
             "priority": member.priority,
             "no_failover": member.no_failover,
             "version": member.version,
+            "performs": member.roles.performs,
         })
     }
 }

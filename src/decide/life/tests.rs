@@ -13,9 +13,11 @@ use crate::decide::lead::{LeadConfig, Seen, SyncMode};
 use crate::decide::peer::{Ask, PeerError, Told};
 use crate::decide::records::{LeaderValue, LockState, RequestStatus, ResultValue, Roles, encode};
 use crate::decide::types::{DiskId, Member, RunId};
+use std::collections::BTreeSet;
 
 mod actions;
 mod hung;
+mod joining;
 mod mishaps;
 mod ways;
 
@@ -84,6 +86,10 @@ struct World {
     /// Ends of held work on the volume.
     kept: Vec<Input>,
     replies: Vec<Result<String, StoreError>>,
+    /// Whether the agent has what is wanted.
+    agent_knows: bool,
+    /// Who passes, by service.
+    passing: BTreeMap<String, BTreeSet<String>>,
     /// Given when time passes next.
     later: Vec<Input>,
     pid: u32,
@@ -106,6 +112,8 @@ impl World {
             answers: Vec::new(),
             kept: Vec::new(),
             replies: Vec::new(),
+            agent_knows: true,
+            passing: BTreeMap::new(),
             later: Vec::new(),
             pid: 100,
             order: 7,
@@ -232,10 +240,15 @@ impl World {
 
     fn store_call(&mut self, op: OpId, call: Call) -> Option<Input> {
         let result = match &call {
-            Call::Register(_) | Call::Deregister { .. } | Call::CheckUpdate { .. } => {
+            Call::Register(_) => {
+                self.log.push("register".into());
                 Ok(Answer::Done)
             }
-            Call::Registered { .. } => Ok(Answer::Known(true)),
+            Call::Deregister { .. } | Call::CheckUpdate { .. } => Ok(Answer::Done),
+            Call::Registered(_) => Ok(Answer::Known(self.agent_knows)),
+            Call::Passing { service } => {
+                Ok(Answer::Passing(self.passing.get(service).cloned().unwrap_or_default()))
+            }
             Call::Txn(verbs) => {
                 let of = |part: &str| {
                     verbs.iter().any(|verb| match verb {
