@@ -97,9 +97,9 @@ mod acl {
             store.call(Call::SessionRenew(id.clone()), LIMIT).await.expect("session_prefix");
             store.call(Call::SessionDestroy(id), LIMIT).await.expect("session_prefix");
             watch(&store, "state/", None, LONG_WAIT).await;
-            let service = Call::Register(service("orders-n1", true));
-            store.call(service, LIMIT).await.expect("service");
-            let known = store.call(Call::Registered(service("orders-n1", true)), LIMIT).await;
+            let wanted = service("orders-n1", true);
+            store.call(Call::Register(wanted.clone()), LIMIT).await.expect("service");
+            let known = store.call(Call::Registered(wanted), LIMIT).await;
             assert_eq!(known, Ok(Answer::Known(true)));
             let foreign = store.call(Call::Txn(vec![Verb::Set(Key::new("x"), vec![])]), LIMIT);
             assert!(is_denied(&foreign.await));

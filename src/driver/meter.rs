@@ -124,7 +124,8 @@ fn kind(call: &Call, keys: &Keys) -> &'static str {
         Call::SessionDestroy(_) => "session_destroy",
         Call::Register(_) | Call::Deregister { .. } => "register",
         Call::CheckUpdate { .. } => "check",
-        Call::Registered { .. } => "registered",
+        Call::Registered(_) => "registered",
+        Call::Passing { .. } => "passing",
     }
 }
 

@@ -32,12 +32,13 @@ const RENEWAL_SECONDS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 const HOOK_SECONDS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 600.0, 3_600.0];
 
 /// What a request to Consul was for.
-pub const CALL_KINDS: [&str; 13] = [
+pub const CALL_KINDS: [&str; 14] = [
     "renew",
     "take",
     "release",
     "list",
     "sync",
+    "passing",
     "read",
     "write",
     "session_create",
