@@ -130,8 +130,8 @@ impl ConsulStore {
         self.exchange(&ask, Scope::OwnAgent, limit, |reply| reply.accepted().map(drop)).await
     }
 
-    /// Whether the agent knows it, and as it is wanted: a registration that timed out may be applied
-    /// late, over a newer one.
+    /// Whether the agent knows it, and as it is wanted: a registration that timed out may be
+    /// applied late, over a newer one.
     pub(super) async fn registered(
         &self,
         wanted: &Registration,
