@@ -7,6 +7,7 @@
 
 use super::consul::{self, Consul};
 use super::node::{APP_SECRET, Node, ROOT_SECRET, lictor};
+use super::safe::Safe;
 use super::{free_port, wait_for, wait_some};
 use serde_json::Value;
 use std::fs;
@@ -35,6 +36,9 @@ pub struct Options {
     pub settings: String,
     /// Tables for its end.
     pub tables: String,
+    /// Default-deny ACLs with a token a node, Consul by https with client certificates, and HTTPS
+    /// between nodes.
+    pub secure: bool,
 }
 
 impl Default for Options {
@@ -45,6 +49,7 @@ impl Default for Options {
             sync: "on",
             settings: String::new(),
             tables: String::new(),
+            secure: false,
         }
     }
 }
@@ -53,6 +58,8 @@ impl Default for Options {
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub consul: Consul,
+    /// Of a secure one.
+    pub safe: Option<Safe>,
     options: Options,
     dir: tempfile::TempDir,
     /// Last, so that the next test starts when all of this is gone.
@@ -78,11 +85,17 @@ impl Cluster {
 
     fn prepare(options: Options) -> Cluster {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let consul = Consul::start(consul::Options {
+        let plain = consul::Options {
             servers: options.servers,
             dns: options.dns,
             ..consul::Options::default()
-        });
+        };
+        let (consul, safe) = if options.secure {
+            let (consul, safe) = Safe::start(plain);
+            (consul, Some(safe))
+        } else {
+            (Consul::start(plain), None)
+        };
         let dir = roomy();
         let hooks = dir.path().join("hooks");
         copy_hooks(&hooks);
@@ -94,8 +107,11 @@ impl Cluster {
         let nodes = (1..=3)
             .map(|n| Node::new(&format!("n{n}"), free_port(), free_port(), dir.path()))
             .collect();
-        let cluster = Cluster { nodes, consul, options, dir, _alone: alone };
+        let cluster = Cluster { nodes, consul, safe, options, dir, _alone: alone };
         for node in &cluster.nodes {
+            if let Some(safe) = &cluster.safe {
+                safe.equip(&cluster.consul, node, cluster.dir.path());
+            }
             fs::write(&node.config, cluster.config(node)).expect("our directory is writable");
         }
         cluster
@@ -106,17 +122,33 @@ impl Cluster {
         let (name, volume) = (&node.name, node.volume.display());
         let (listen, port) = (node.listen, node.port);
         let Options { sync, settings, tables, .. } = &self.options;
-        let addresses = self.consul.addresses();
+        let operator = self
+            .safe
+            .as_ref()
+            .map_or(String::new(), |_| format!("token_file = \"{dir}/operator\""));
+        let addresses = match &self.safe {
+            Some(safe) => vec![safe.address.clone()],
+            None => self.consul.addresses(),
+        };
+        let (consul, more) = match &self.safe {
+            Some(safe) => safe.config(node, self.dir.path()),
+            None => Default::default(),
+        };
         format!(
             "cluster = \"demo\"\nnode = \"{name}\"\naddress = \"127.0.0.1\"\n\
              listen = \"127.0.0.1:{listen}\"\nvolume = \"{volume}\"\nhooks = \"{dir}/hooks\"\n\
              hook_user = \"mysql\"\napp_user = \"mysql\"\napp_port = {port}\n\
              command = [\"mariadbd\", \"--defaults-file={volume}/.lictor/state/my.cnf\"]\n\
-             sync = \"{sync}\"\nbootstrap_expect = 3\n{settings}\n\
-             [consul]\naddresses = {addresses:?}\n\
+             sync = \"{sync}\"\nbootstrap_expect = 3\n{operator}\n{settings}\n\
+             [consul]\naddresses = {addresses:?}\n{consul}{more}\
              [secret_files]\nreplication = \"{dir}/replication\"\nroot = \"{dir}/root\"\n\
              app = \"{dir}/app\"\n[log]\nlevel = \"debug\"\n{tables}\n"
         )
+    }
+
+    /// Where everything of it is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Where the node of this name is in `nodes`.

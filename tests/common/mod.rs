@@ -11,6 +11,7 @@ pub mod consul;
 pub mod fake;
 pub mod node;
 pub mod proxy;
+pub mod safe;
 pub mod store;
 pub mod toy;
 pub mod writer;

@@ -193,6 +193,11 @@ impl Node {
         Conn::new(how).unwrap_or_else(|error| panic!("{}: root cannot connect: {error}", self.name))
     }
 
+    /// Whether its log has said this.
+    pub fn log_has(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).contains(text)
+    }
+
     /// The last lines of its log.
     pub fn tail(&self, lines: usize) -> String {
         let text = fs::read(&self.log).unwrap_or_default();

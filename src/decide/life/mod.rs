@@ -9,6 +9,7 @@
 
 pub mod bootstrap;
 pub mod crash;
+mod denied;
 pub mod drive;
 pub mod facts;
 pub mod follow;
@@ -152,6 +153,8 @@ pub struct Node {
     /// start may cut the end of the data that only others acknowledged.
     pub(crate) cut_under: Option<SyncValue>,
     pub(crate) stop: bool,
+    /// Consul refuses the token: not told again before this.
+    pub(crate) denied_until: Option<At>,
     pub(crate) standing: Option<super::lead::Standing>,
     pub(crate) reasons: VecDeque<(u64, Reason)>,
     pub(crate) now: At,
@@ -213,6 +216,7 @@ impl Node {
             result_again: None,
             cut_under: None,
             stop: false,
+            denied_until: None,
             standing: None,
             reasons: VecDeque::new(),
             now: now.at,
@@ -369,6 +373,7 @@ impl Node {
         result: Result<Answer, StoreError>,
         out: &mut Outbox,
     ) {
+        self.heed_denial(now, &result, out);
         match self.calls.remove(&op) {
             Some(Owner::Lead(lead_op)) => {
                 self.tell_lead(now, LeadIn::Reply { op: lead_op, result }, out);

@@ -166,6 +166,7 @@ impl Node {
             "follows": member.follows,
             "app": member.app,
             "peer": member.peer,
+            "tls": member.tls,
             "zone": member.zone,
             "host": member.host,
             "tags": member.tags,
