@@ -6,11 +6,10 @@
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The window around an event in which its gap is looked for.
+/// How long before an event its gap is looked for.
 pub const BEFORE_MS: u64 = 1_000;
-pub const AFTER_MS: u64 = 20_000;
 /// A node that acknowledged nothing for longer had stopped: its next write opens another period.
-const PERIOD_BREAK_MS: u64 = 1_000;
+const PERIOD_BREAK_MS: u64 = 500;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ack {
@@ -20,25 +19,48 @@ pub struct Ack {
     pub done_ms: u64,
 }
 
+/// Whether commits wait for replicas.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Sync,
+    Async,
+}
+
 /// One event of one round.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Measured {
     pub name: &'static str,
+    pub mode: Mode,
     pub gap_ms: u64,
+    /// From the end of a fault until the next acknowledgement, where that is what is asked.
+    pub back_ms: Option<u64>,
     pub acked: usize,
     pub lost: usize,
     pub dual_ms: u64,
 }
 
+/// An event of one mode over all rounds.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Summary {
     pub name: &'static str,
-    /// The gap of each round.
+    pub mode: Mode,
+    /// The gap of each round; `gap_ms` is their median.
     pub rounds: Vec<u64>,
+    pub gap_min_ms: u64,
     pub gap_ms: u64,
     pub gap_max_ms: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub back_rounds: Vec<u64>,
     pub acked: usize,
+    /// Of all rounds together, then of one round.
     pub lost: usize,
+    pub lost_min: usize,
+    pub lost_median: usize,
+    pub lost_max: usize,
+    pub dual_min_ms: u64,
+    pub dual_median_ms: u64,
+    /// The worst.
     pub dual_ms: u64,
 }
 
@@ -87,29 +109,57 @@ pub fn lost(acked: &[Ack], found: &BTreeSet<u64>) -> Vec<u64> {
     acked.iter().map(|ack| ack.id).filter(|id| !found.contains(id)).collect()
 }
 
-/// The middle one; of an even number the higher of the two, so that it is one that was measured.
-pub fn median(values: &[u64]) -> u64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+/// When the first write after `from` was confirmed, counted from there.
+pub fn back_ms(acks: &[Ack], from: u64) -> Option<u64> {
+    acks.iter().filter(|ack| ack.sent_ms >= from).map(|ack| ack.done_ms - from).min()
 }
 
-/// One line per event name, in the given order.
+/// The middle one; of an even number the higher of the two, so that it is one that was measured.
+pub fn median<T: Copy + Ord + Default>(values: &[T]) -> T {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn least<T: Copy + Ord + Default>(values: &[T]) -> T {
+    values.iter().copied().min().unwrap_or_default()
+}
+
+fn most<T: Copy + Ord + Default>(values: &[T]) -> T {
+    values.iter().copied().max().unwrap_or_default()
+}
+
+/// One line per event name and mode that was measured, in the given order.
 pub fn summarize(names: &[&'static str], measured: &[Measured]) -> Vec<Summary> {
-    let line = |name: &&'static str| {
-        let of_name: Vec<&Measured> = measured.iter().filter(|m| m.name == *name).collect();
-        let rounds: Vec<u64> = of_name.iter().map(|m| m.gap_ms).collect();
-        Summary {
-            name,
-            gap_ms: median(&rounds),
-            gap_max_ms: rounds.iter().copied().max().unwrap_or(0),
-            acked: of_name.iter().map(|m| m.acked).sum(),
-            lost: of_name.iter().map(|m| m.lost).sum(),
-            dual_ms: of_name.iter().map(|m| m.dual_ms).max().unwrap_or(0),
-            rounds,
-        }
-    };
-    names.iter().map(line).collect()
+    let lines = names.iter().flat_map(|name| [(*name, Mode::Sync), (*name, Mode::Async)]);
+    lines.filter_map(|(name, mode)| line(name, mode, measured)).collect()
+}
+
+fn line(name: &'static str, mode: Mode, measured: &[Measured]) -> Option<Summary> {
+    let of: Vec<&Measured> = measured.iter().filter(|m| m.name == name && m.mode == mode).collect();
+    if of.is_empty() {
+        return None;
+    }
+    let rounds: Vec<u64> = of.iter().map(|m| m.gap_ms).collect();
+    let lost: Vec<usize> = of.iter().map(|m| m.lost).collect();
+    let dual: Vec<u64> = of.iter().map(|m| m.dual_ms).collect();
+    Some(Summary {
+        name,
+        mode,
+        gap_min_ms: least(&rounds),
+        gap_ms: median(&rounds),
+        gap_max_ms: most(&rounds),
+        back_rounds: of.iter().filter_map(|m| m.back_ms).collect(),
+        acked: of.iter().map(|m| m.acked).sum(),
+        lost: lost.iter().sum(),
+        lost_min: least(&lost),
+        lost_median: median(&lost),
+        lost_max: most(&lost),
+        dual_min_ms: least(&dual),
+        dual_median_ms: median(&dual),
+        dual_ms: most(&dual),
+        rounds,
+    })
 }
 
 #[cfg(test)]
@@ -177,21 +227,33 @@ mod tests {
     }
 
     #[test]
-    fn summary_has_the_median_the_worst_and_the_sums() {
-        let one = |gap_ms, lost, dual_ms| Measured {
+    fn back_is_the_first_write_that_was_sent_after_the_end_of_the_fault() {
+        let acks = [ack(1, 0, 90, 105), ack(2, 0, 110, 112), ack(3, 1, 101, 120)];
+        assert_eq!(back_ms(&acks, 100), Some(12));
+        assert_eq!(back_ms(&acks, 500), None);
+    }
+
+    #[test]
+    fn summary_has_least_median_and_most_of_each_mode_that_was_measured() {
+        let one = |mode, gap_ms, lost, dual_ms| Measured {
             name: "switchover",
+            mode,
             gap_ms,
+            back_ms: (gap_ms == 10).then_some(4),
             acked: 5,
             lost,
             dual_ms,
         };
-        let lines = summarize(
-            &["app_killed", "switchover"],
-            &[one(30, 0, 0), one(10, 1, 0), one(20, 0, 7)],
-        );
-        assert_eq!(lines[0].rounds, [0_u64; 0]);
-        let s = &lines[1];
-        assert_eq!((s.gap_ms, s.gap_max_ms, s.acked, s.lost, s.dual_ms), (20, 30, 15, 1, 7));
-        assert_eq!(s.rounds, [30, 10, 20]);
+        let (sync, other) = (Mode::Sync, Mode::Async);
+        let all =
+            [one(sync, 30, 0, 0), one(other, 99, 1, 0), one(sync, 10, 1, 0), one(sync, 20, 0, 7)];
+        let lines = summarize(&["app_killed", "switchover"], &all);
+        assert_eq!(lines.len(), 2, "nothing is said of what was not measured");
+        let s = &lines[0];
+        assert_eq!((s.mode, s.gap_min_ms, s.gap_ms, s.gap_max_ms), (sync, 10, 20, 30));
+        assert_eq!((s.acked, s.lost, s.lost_min, s.lost_median, s.lost_max), (15, 1, 0, 0, 1));
+        assert_eq!((s.dual_min_ms, s.dual_median_ms, s.dual_ms), (0, 0, 7));
+        assert_eq!((s.rounds.as_slice(), s.back_rounds.as_slice()), (&[30, 10, 20][..], &[4][..]));
+        assert_eq!((lines[1].mode, lines[1].lost), (other, 1));
     }
 }
