@@ -151,6 +151,7 @@ fn options(args: &Args, mode: Mode, disks: bool) -> Result<Options> {
         lictor: args.lictor.canonicalize().context("no lictor binary there")?,
         mode,
         agents: true,
+        tls: false,
         disks,
         settings: settings.to_owned(),
     })

@@ -2,6 +2,7 @@
 
 use super::net::{Ports, http};
 use super::processes;
+use super::tls::Tls;
 use anyhow::{Context, Result, bail};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use std::process::{Child, Command};
 pub struct Agent {
     pub name: String,
     pub http: u16,
+    https: u16,
     serf: u16,
     server: u16,
     home: PathBuf,
@@ -27,17 +29,20 @@ pub struct Consul {
     pub servers: Vec<Agent>,
     /// The own agent of each node; none: nodes ask the servers.
     pub agents: Vec<Agent>,
+    /// What nodes verify the servers by, where they are to speak HTTPS.
+    pub tls: Option<Tls>,
 }
 
 impl Agent {
     fn new(dir: &Path, name: String, ports: &mut Ports) -> Result<Agent> {
         let home = dir.join(&name);
         fs::create_dir(&home)?;
-        let (http, serf, server) = (ports.next()?, ports.next()?, ports.next()?);
-        Ok(Agent { name, http, serf, server, home, child: None })
+        let (http, https) = (ports.next()?, ports.next()?);
+        let (serf, server) = (ports.next()?, ports.next()?);
+        Ok(Agent { name, http, https, serf, server, home, child: None })
     }
 
-    fn configure(&self, join: &[String], is_server: bool) -> Result<()> {
+    fn configure(&self, join: &[String], is_server: bool, tls: Option<&Tls>) -> Result<()> {
         let mut config = json!({
             "node_name": self.name,
             "data_dir": self.home.join("data"),
@@ -55,6 +60,11 @@ impl Agent {
             config["server"] = json!(true);
             config["bootstrap_expect"] = json!(3);
             config["autopilot"] = json!({"cleanup_dead_servers": false});
+        }
+        if let Some(tls) = tls {
+            config["ports"]["https"] = json!(self.https);
+            config["cert_file"] = json!(tls.certificate);
+            config["key_file"] = json!(tls.key);
         }
         fs::write(self.home.join("config.json"), config.to_string())?;
         Ok(())
@@ -93,7 +103,7 @@ impl Agent {
 
 impl Consul {
     /// Starts the servers; [`Consul::is_up`] says when there is a leader.
-    pub fn start(binary: &Path, dir: &Path, ports: &mut Ports) -> Result<Consul> {
+    pub fn start(binary: &Path, dir: &Path, ports: &mut Ports, tls: bool) -> Result<Consul> {
         let version = Command::new(binary).arg("version").output().context("consul version")?;
         let version = String::from_utf8_lossy(&version.stdout);
         let servers = (1..=3).map(|n| Agent::new(dir, format!("consul{n}"), ports));
@@ -102,10 +112,11 @@ impl Consul {
             version: version.lines().next().unwrap_or("unknown").to_owned(),
             servers: servers.collect::<Result<_>>()?,
             agents: Vec::new(),
+            tls: tls.then(|| Tls::make(dir)).transpose()?,
         };
         let join = consul.join();
         for server in &mut consul.servers {
-            server.configure(&join, true)?;
+            server.configure(&join, true, consul.tls.as_ref())?;
             server.start(&consul.binary)?;
         }
         Ok(consul)
@@ -115,7 +126,7 @@ impl Consul {
     pub fn start_agent(&mut self, dir: &Path, ports: &mut Ports) -> Result<()> {
         let name = format!("agent{}", self.agents.len() + 1);
         let mut agent = Agent::new(dir, name, ports)?;
-        agent.configure(&self.join(), false)?;
+        agent.configure(&self.join(), false, self.tls.as_ref())?;
         agent.start(&self.binary)?;
         self.agents.push(agent);
         Ok(())
@@ -128,7 +139,11 @@ impl Consul {
     /// What the node of this number is to ask, in this order: its own agent, then any server.
     pub fn addresses(&self, node: usize) -> Vec<String> {
         let own = self.agents.get(node).into_iter();
-        own.chain(&self.servers).map(|agent| format!("127.0.0.1:{}", agent.http)).collect()
+        let address = |agent: &Agent| match self.tls {
+            Some(_) => format!("https://127.0.0.1:{}", agent.https),
+            None => format!("127.0.0.1:{}", agent.http),
+        };
+        own.chain(&self.servers).map(address).collect()
     }
 
     /// All servers know each other, all vote, and one leads.
@@ -175,13 +190,6 @@ impl Consul {
                 let _ = http(agent.http, "PUT", &path);
             }
         }
-    }
-
-    /// Writes that raft has applied, and requests that were answered over HTTP.
-    pub fn raft_index(&self) -> Option<u64> {
-        let (_, body) = http(self.servers[0].http, "GET", "/v1/agent/self")?;
-        let own: Value = serde_json::from_str(&body).ok()?;
-        own["Stats"]["raft"]["applied_index"].as_str()?.parse().ok()
     }
 
     pub fn pids(&self) -> Vec<u32> {

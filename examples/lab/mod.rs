@@ -10,5 +10,6 @@ pub mod net;
 pub mod processes;
 pub mod run;
 pub mod stop;
+pub mod tls;
 pub mod world;
 pub mod writers;

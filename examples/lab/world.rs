@@ -7,6 +7,7 @@ use super::figures::Mode;
 use super::net::{Ports, http};
 use super::processes::{self, kill_all, start};
 use super::stop::Stop;
+use super::tls::Tls;
 use super::writers::Target;
 use anyhow::{Context, Result, bail, ensure};
 use mysql::prelude::Queryable;
@@ -37,6 +38,8 @@ pub struct Options {
     pub agents: bool,
     /// A small file system for each volume.
     pub disks: bool,
+    /// HTTPS to Consul.
+    pub tls: bool,
     /// More lines for the top of every node's configuration.
     pub settings: String,
 }
@@ -72,7 +75,7 @@ impl World {
         // The application's user must get through to its volume.
         fs::set_permissions(&dir, Permissions::from_mode(0o755))?;
         let mut ports = Ports::new();
-        let consul = Consul::start(&options.consul, &dir, &mut ports)?;
+        let consul = Consul::start(&options.consul, &dir, &mut ports, options.tls)?;
         let (nodes, keep, logs) = (Vec::new(), false, None);
         let mut world = World { dir, options, consul, nodes, stop, keep, logs };
         if world.options.agents {
@@ -136,7 +139,7 @@ impl World {
              sync = \"{sync}\"\n\
              bootstrap_expect = 3\n{settings}\n\
              [consul]\n\
-             addresses = {consul:?}\n\n\
+             addresses = {consul:?}\n{ca}\n\
              [secret_files]\n\
              replication = \"{secrets}/replication\"\n\
              app = \"{secrets}/app\"\n",
@@ -147,6 +150,7 @@ impl World {
             port = node.target.port,
             settings = self.options.settings,
             consul = self.consul.addresses(i),
+            ca = self.consul.tls.as_ref().map(Tls::settings).unwrap_or_default(),
             secrets = secrets.display(),
         )
     }
@@ -171,11 +175,15 @@ impl World {
         Ok(Pid::from_raw(*pid))
     }
 
+    pub fn guard(&self, i: usize) -> Result<Pid> {
+        let guard = self.nodes[i].guard.as_ref().context("the node does not run")?;
+        Ok(Pid::from_raw(i32::try_from(guard.id())?))
+    }
+
     /// The guard's child that reads the same configuration.
     pub fn sidecar(&self, i: usize) -> Result<Pid> {
         let node = &self.nodes[i];
-        let guard = node.guard.as_ref().context("the node does not run")?.id();
-        let guard = i32::try_from(guard)?;
+        let guard = self.guard(i)?.as_raw();
         let mark = node.config.display().to_string();
         let all = processes::all();
         let found = all.iter().find(|(_, p)| p.parent == guard && p.args.contains(&mark));
@@ -365,6 +373,7 @@ mod tests {
             mode: Mode::Sync,
             agents: true,
             disks: false,
+            tls: false,
             settings: String::new(),
         };
         let world = World::new(options, Stop::never()).expect("starts");

@@ -69,6 +69,7 @@ fn run(args: &Args) -> Result<()> {
         lictor: args.lictor.canonicalize().context("no lictor binary there")?,
         mode: Mode::Sync,
         agents: false,
+        tls: false,
         disks: false,
         settings: String::new(),
     };

@@ -27,8 +27,10 @@ pub enum Act {
     See(usize, Fate),
     Demote(usize, Fate),
     Bootstrapped(usize, Fate),
-    /// The application was demoted, or the whole tree is gone.
+    /// The application's whole tree is gone.
     Fenced(usize, Fate),
+    /// The application was demoted and runs on.
+    Demoted(usize, Fate),
     Then(usize, After, Fate),
     Applied(usize),
     Answered(usize, Fate),
@@ -130,7 +132,12 @@ impl World {
                     out.push(Act::Demote(i, Fate::Fine));
                 }
             }
-            Leadership::Closed { fenced: false, .. } => out.push(Act::Fenced(i, Fate::Fine)),
+            Leadership::Closed { fenced: false, .. } => {
+                out.push(Act::Fenced(i, Fate::Fine));
+                if node.app.writable && ground.rules.runs_on {
+                    out.push(Act::Demoted(i, Fate::Fine));
+                }
+            }
             Leadership::Closed { fenced: true, .. } => {
                 for fate in self.fates() {
                     out.push(Act::Then(i, After::Release, fate));
@@ -220,6 +227,7 @@ impl World {
                 self.spend(fate, done)
             }
             Act::Fenced(i, fate) => self.fenced(ground, i, fate),
+            Act::Demoted(i, fate) => self.demoted(ground, i, fate),
             Act::Then(i, After::Release, fate) => {
                 let done = self.step(ground, i, LeadIn::Release { to: None }, fate);
                 self.spend(fate, done)

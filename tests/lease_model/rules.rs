@@ -17,6 +17,8 @@ pub struct Rules {
     pub twin: bool,
     /// Nodes step by themselves at every tick.
     pub eager: bool,
+    /// A demotion may leave the application running.
+    pub runs_on: bool,
     /// No state beyond this epoch is looked at.
     pub last_epoch: u64,
     pub shorter: u64,

@@ -40,6 +40,7 @@ fn rules() -> Rules {
         guard: true,
         twin: false,
         eager: false,
+        runs_on: false,
         last_epoch: 2,
         shorter: 0,
     }
@@ -175,6 +176,19 @@ fn sets(none: Budget) -> Vec<Scenario> {
             },
         ),
         with(
+            scenario(
+                "kept",
+                "sync set, 1 write, 2 demotions, the application may run on, 1 silent survey",
+                2,
+                Budget { syncs: 1, commits: 1, demotions: 2, mutes: 1, ..none },
+            ),
+            |r| {
+                r.sync = SyncMode::On;
+                r.runs_on = true;
+                r.last_epoch = 4;
+            },
+        ),
+        with(
             scenario("clock", "100 ticks a lease, clocks at the bound, the holder silent", 2, none),
             |r| {
                 r.lease = 9_999;
@@ -254,4 +268,5 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M37, "sync"),
     (Mutant::M38, "boot"),
     (Mutant::M39, "slow1"),
+    (Mutant::M40, "kept"),
 ];

@@ -50,6 +50,8 @@ pub struct Node {
     /// The application is not running; its next start may cut its end.
     pub stopped: bool,
     pub cut: Option<SyncValue>,
+    /// The application that was writable runs on, demoted by its hook.
+    pub kept: bool,
 }
 
 /// A call on its way.
@@ -150,6 +152,7 @@ impl World {
                 shorter: false,
                 stopped: false,
                 cut: None,
+                kept: false,
             }
         });
         let mut world = World {
@@ -276,6 +279,7 @@ impl World {
             follows: node.follows.clone(),
             may_bootstrap: true,
             cut_under: node.cut.clone(),
+            kept: node.kept,
             barred: None,
         }
     }
@@ -295,6 +299,7 @@ impl World {
             if node.follows.as_ref() != Some(&follows) {
                 node.app.frozen = false;
                 node.cut = None;
+                node.kept = false;
                 node.follows = Some(follows);
             }
         }
@@ -378,6 +383,7 @@ impl World {
                 node.app.frozen = false;
                 node.cut = None;
                 node.stopped = false;
+                node.kept = true;
                 let lost = self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i));
                 if lost {
                     self.ghost.broken = Some("S8: promoted without an acknowledged write");
@@ -391,7 +397,8 @@ impl World {
 
     /// The application is gone.
     pub fn stop(&mut self, i: usize) {
-        self.nodes[i].stopped |= self.nodes[i].app.writable;
+        self.nodes[i].stopped |= self.nodes[i].app.writable || self.nodes[i].kept;
+        self.nodes[i].kept = false;
         self.nodes[i].app.writable = false;
     }
 
@@ -469,6 +476,15 @@ impl World {
         self.stop(i);
         let done = self.step(ground, i, LeadIn::Fenced, fate);
         self.start_application(i);
+        let standing = self.standing(i);
+        self.step(ground, i, LeadIn::Standing(standing), Fate::Fine);
+        done
+    }
+
+    /// By its hook: the application runs on.
+    pub fn demoted(&mut self, ground: &Ground, i: usize, fate: Fate) -> bool {
+        self.nodes[i].app.writable = false;
+        let done = self.step(ground, i, LeadIn::Fenced, fate);
         let standing = self.standing(i);
         self.step(ground, i, LeadIn::Standing(standing), Fate::Fine);
         done

@@ -96,6 +96,9 @@ pub struct Standing {
     /// counted too: what its other members acknowledged may be missing here even if `state/sync`
     /// names this node alone by now.
     pub cut_under: Option<SyncValue>,
+    /// The application that was writable in the last term this run led runs on, and nothing was
+    /// received since: it has every write that was acknowledged in that term.
+    pub kept: bool,
     /// Something bars this node from taking: `no_failover`, a hold-down, an application that is
     /// down, leaving.
     pub barred: Option<Reason>,

@@ -65,6 +65,8 @@ pub enum Mutant {
     M39 = 39,
     /// That the cluster is not made yet is judged but not checked.
     M38 = 38,
+    /// The node of the term needs nobody's answer, though its application was started again.
+    M40 = 40,
 }
 
 /// Whether this fault is switched on.

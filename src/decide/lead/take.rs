@@ -342,6 +342,9 @@ impl Lead {
         if !self.view.cluster || !asks {
             return None;
         }
+        if self.keeps_all(term) {
+            return None;
+        }
         if let Some(sync) = self.view.sync_in_force() {
             let mut nodes = counted::asked(sync, &term.node, &self.me.node);
             if let Some(cut) = self.cut_under() {
@@ -362,6 +365,13 @@ impl Lead {
             }
         }
         (nodes.len() > 1).then_some((nodes, false))
+    }
+
+    /// Who led the term that is replaced, and whose application has run on since, needs nobody's
+    /// answer: every commit that was acknowledged is in its own data first.
+    fn keeps_all(&self, term: &TermValue) -> bool {
+        let kept = self.standing.as_ref().is_some_and(|standing| standing.kept);
+        self.is_own(term) && (kept && self.cut_under().is_none() || mutant::on(Mutant::M40))
     }
 
     pub(super) fn surveyed(

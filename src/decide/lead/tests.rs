@@ -84,8 +84,14 @@ impl Node {
     }
 
     fn standing(&mut self, store: &mut Fake, disk: Disk, follows: Option<Follows>) {
-        let standing =
-            Standing { disk, follows, may_bootstrap: true, cut_under: None, barred: None };
+        let standing = Standing {
+            disk,
+            follows,
+            may_bootstrap: true,
+            cut_under: None,
+            kept: false,
+            barred: None,
+        };
         self.give(store, LeadIn::Standing(standing));
     }
 

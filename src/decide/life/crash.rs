@@ -227,6 +227,7 @@ impl Node {
         if let Some(sync) = self.sync_seen().filter(|sync| led && sync.acks > 0) {
             self.cut_under = Some(sync.clone());
         }
+        self.kept = false;
         let facts = self.facts();
         let hook = self.run_hook(Hook::PreStart, facts, None, out);
         self.enter_with(now, Hook::PreStart, State::Preparing { hook });

@@ -152,6 +152,7 @@ impl Node {
         self.follow.frozen = None;
         self.follow.last = None;
         self.follow.running = Some((leader, part));
+        self.kept = false;
         let facts = with(self.facts(), "SYNC_SELF", part.name());
         let facts = with(facts, "ATTEMPT", self.follow.attempt);
         self.run_side(Side::Replicate, facts, out);

@@ -131,6 +131,7 @@ impl Node {
             follows: self.follow.done.clone(),
             may_bootstrap: reporting && none_has_data && self.bars_creating().is_none(),
             cut_under: self.cut_under.clone(),
+            kept: self.kept,
             barred: self.bar(disk),
         }
     }

@@ -152,6 +152,8 @@ pub struct Node {
     /// The sync set under which this node, as the last leader, started its application again: a
     /// start may cut the end of the data that only others acknowledged.
     pub(crate) cut_under: Option<SyncValue>,
+    /// The application runs on since it was promoted, and received nothing.
+    pub(crate) kept: bool,
     pub(crate) stop: bool,
     /// Consul refuses the token: not told again before this.
     pub(crate) denied_until: Option<At>,
@@ -215,6 +217,7 @@ impl Node {
             wrote_cluster: None,
             result_again: None,
             cut_under: None,
+            kept: false,
             stop: false,
             denied_until: None,
             standing: None,

@@ -238,6 +238,7 @@ impl Node {
             HookEnd::Done { .. } => {
                 self.follow.forget();
                 self.cut_under = None;
+                self.kept = true;
                 self.decided(Reason::new("promote.done", "this node is the primary"), out);
                 self.to(now, State::Primary);
                 self.became_primary(now, out);

@@ -174,3 +174,32 @@ pub(super) fn data_created_in_vain_is_wiped() {
     assert!(world.place("kill") < world.place("wipe"), "{:?}", world.log);
     assert_eq!(world.state(), "joining");
 }
+
+/// Fenced, its application demoted and never stopped, it waited for the answer of a member that was
+/// frozen: nobody could write, though nothing could be missing here.
+#[test]
+fn a_fenced_primary_whose_application_ran_on_takes_again_without_the_others_answers() {
+    let mut world = primary(SyncMode::On);
+    world.member_b();
+    world.pass(1_500);
+    let counted = |world: &World| world.node.sync_seen().is_some_and(|it| it.members.len() == 2);
+    assert!(counted(&world), "{:?}", world.node.sync_seen());
+    world.held = vec!["store"];
+    world.pass(3_000);
+    assert_eq!(world.state(), "replica");
+    world.held = vec!["peer"];
+    world.pass(5_000);
+    assert_eq!(world.state(), "primary", "{:?}", world.node.reasons.back());
+
+    // The same after a start, which may have cut what only b has acknowledged.
+    world.held.clear();
+    world.member_b();
+    world.pass(1_500);
+    assert!(counted(&world), "{:?}", world.node.sync_seen());
+    world.held = vec!["store", "demote"];
+    world.pass(3_000);
+    world.held = vec!["peer"];
+    world.end(Hook::Demote, HookEnd::Exit { code: 4 });
+    world.pass(9_000);
+    assert_ne!(world.state(), "primary");
+}
