@@ -1,7 +1,7 @@
-//! A cluster of one node whose application and hooks do nothing: from its crash until it runs again.
+//! A cluster of one node whose application and hooks do nothing: from a crash until it runs again.
 //!
-//! That is the whole way: what is left of its tree is looked for and killed, `pre-start` runs, it is
-//! started. A supervisor without hooks and trees has less to do.
+//! That is the whole way: what is left of its tree is looked for and killed, `pre-start` runs, it
+//! is started. A supervisor without hooks and trees has less to do.
 
 use super::inits::{now, stamp};
 use super::lab::figures::median;

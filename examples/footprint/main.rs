@@ -2,9 +2,9 @@
 //!
 //! - start to the child's exec, SIGTERM to exit, orphans reaped a second: in turns with tini
 //! - a crash until the application runs again, with hooks that do nothing
-//! - memory (PSS) and processor time of sidecar and guard in an idle cluster of three MariaDB nodes,
-//!   hooks apart; what is asked of Consul and written into its raft; then the memory with TLS to
-//!   Consul
+//! - memory (PSS) and processor time of sidecar and guard in an idle cluster of three MariaDB
+//!   nodes, hooks apart; what is asked of Consul and written into its raft; then the same with TLS
+//!   to Consul
 //!
 //! `examples/footprint.sh` installs what this needs, builds and runs it. With --check it fails if
 //! memory or requests are beyond their limits; times it only tells, for machines differ.
@@ -173,7 +173,8 @@ fn print_idle(idle: &Idle) {
         );
     }
     println!(
-        "  {:.2} requests to Consul a node and second; {:.2} raft writes a second (Consul alone {:.2})",
+        "  {:.2} requests to Consul a node and second; {:.2} raft writes a second, and {:.2} of \
+         Consul's own",
         idle.requests_per_second, idle.raft_writes_per_second, idle.raft_own_per_second
     );
 }
