@@ -93,6 +93,11 @@ pub struct ClusterSettings {
     pub expel_after: Span,
     /// Zero: never.
     pub hung_after: Span,
+    /// Zero: no hold-down.
+    pub hold_down: Span,
+    pub hold_down_max: Span,
+    pub hold_down_window: Span,
+    pub max_lag: Option<Span>,
 }
 
 impl ClusterSettings {
@@ -354,6 +359,10 @@ pub fn cluster(raw: &Raw, lease_max: Span) -> Result<ClusterSettings, ConfigErro
         health_interval: span(raw.health_interval),
         expel_after: span(raw.expel_after),
         hung_after: span(raw.hung_after),
+        hold_down: span(raw.hold_down),
+        hold_down_max: span(raw.hold_down_max),
+        hold_down_window: span(raw.hold_down_window),
+        max_lag: raw.max_lag.map(|Duration(span)| span),
     };
     check_cluster(&checked, lease_max)?;
     Ok(checked)
@@ -385,6 +394,8 @@ fn check_cluster(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigErro
         ("restart_window", it.restart_window),
         ("health_interval", it.health_interval),
         ("expel_after", it.expel_after),
+        ("hold_down_max", it.hold_down_max),
+        ("hold_down_window", it.hold_down_window),
         ("timeouts.bootstrap", t.bootstrap),
         ("timeouts.pre_start", t.pre_start),
         ("timeouts.replicate", t.replicate),
@@ -402,6 +413,12 @@ fn check_cluster(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigErro
         if value == 0 {
             return refuse(format!("{name} is 0; write 1 or more"));
         }
+    }
+    if it.hold_down > it.hold_down_max {
+        let (first, most) = (it.hold_down, it.hold_down_max);
+        return refuse(format!(
+            "hold_down {first} is above hold_down_max {most}; raise that first"
+        ));
     }
     check_lease(it, lease_max)
 }

@@ -227,6 +227,14 @@ settings! {
             "How often the health hook runs.";
         expel_after: Duration, Cluster, Is("10s"),
             "How long a member may not answer before it leaves the list of candidates.";
+        hold_down: Duration, Cluster, Is("10s"),
+            "How long a node that lost its term by a failure lets others lead, doubled; `0s`: never.";
+        hold_down_max: Duration, Cluster, Is("5m"),
+            "The longest `hold_down`.";
+        hold_down_window: Duration, Cluster, Is("10m"),
+            "Each further failure within this doubles `hold_down`.";
+        max_lag: Duration, Cluster, Told("none: any lag"),
+            "Without sync: a replica that lags more, or whose lag is not known, is no candidate.";
         hung_after: Duration, Cluster, Is("10s"),
             "How long no health check may succeed before the application is ended; `0s`: never.";
     } {

@@ -106,6 +106,9 @@ pub struct MemberValue {
     /// The term whose primary its `replicate` last succeeded for.
     pub follows: Option<Follows>,
     pub version: String,
+    /// Unix time in milliseconds until which it lets others lead, after a term that it lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<u64>,
     #[serde(flatten)]
     pub extra: Extra,
 }

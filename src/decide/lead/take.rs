@@ -250,6 +250,19 @@ impl Lead {
         self.waited(now, wait_for(self.lease_to_wait(leader, term))).map(|()| Case::Waited)
     }
 
+    /// When the lock could be, or could have been, taken by any candidate.
+    pub fn free_from(&self) -> At {
+        let (Some(leader), Some(term)) = (&self.view.leader, self.view.term_value()) else {
+            return self.view.since + wait_for(self.config.lease_max);
+        };
+        let wait = match leader.body.value() {
+            Some(value) if self.is_clean(leader, term) && value.to.is_none() => Span::ZERO,
+            Some(_) if self.is_clean(leader, term) => TO_GRACE,
+            Some(_) | None => wait_for(self.lease_to_wait(leader, term)),
+        };
+        (self.view.since + wait).max(self.view.calm_until.unwrap_or_default())
+    }
+
     fn is_clean(&self, leader: &Slot<LeaderValue>, term: &TermValue) -> bool {
         leader.body.value().is_some_and(|value| {
             let clean = value.state == LockState::Clean;

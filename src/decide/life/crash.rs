@@ -89,6 +89,7 @@ impl Node {
         let leads = matches!(self.leadership(), Leadership::Open { .. });
         if leads && (self.down_in_pause || !self.restart_in_place(now, self.set.restart_max, out)) {
             let why = Reason::new("app.crashed", "the primary's application died: hand over");
+            self.hold_down(now, &why, out);
             self.tell_lead(now, LeadIn::Demote { why }, out);
             self.kill(now, After::Start { handed_over: true }, out);
             return;
@@ -152,6 +153,7 @@ impl Node {
         self.decided(why.clone(), out);
         self.armed = None;
         self.stay_down_in_pause(out);
+        self.hold_down(now, &why, out);
         self.tell_lead(now, LeadIn::Demote { why }, out);
         match self.state {
             // Nothing of an application runs that a deadline was armed for; what else was killed

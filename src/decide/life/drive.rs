@@ -91,6 +91,7 @@ impl Node {
                     format!("the application did not serve again within {}", now.since(since));
                 let why = Reason::new("crash.slow", text).flip("a faster start");
                 self.decided(why.clone(), out);
+                self.hold_down(now, &why, out);
                 self.tell_lead(now, LeadIn::Demote { why }, out);
                 true
             }

@@ -13,9 +13,6 @@ use crate::decide::types::OpId;
 const STARTING_STEP: Span = Span(50);
 /// Health failures in a row before the application counts as unhealthy.
 pub(super) const UNHEALTHY_AFTER: u32 = 2;
-/// How often a replica's lag is asked for, and how long the answer is good.
-const LAG_STEP: Span = Span::secs(5);
-const LAG_GOOD: Span = Span::secs(15);
 /// A failed `pre-start` is run again after this.
 const PREPARE_AGAIN: Span = Span::secs(1);
 
@@ -26,27 +23,6 @@ pub struct Health {
     failures: u32,
     next: Option<At>,
     running: bool,
-}
-
-/// How far behind this replica is.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Lag {
-    known: Option<(At, Span)>,
-    next: Option<At>,
-    running: bool,
-}
-
-impl Lag {
-    pub fn millis(seconds: f64) -> Span {
-        // A negative or absurd number of seconds saturates.
-        Span((seconds * 1_000.0) as u64)
-    }
-
-    /// The lag as last reported, if that is recent.
-    pub fn seconds(&self, now: At) -> Option<f64> {
-        let recent = |(at, _): &(At, Span)| now.since(*at) < LAG_GOOD;
-        self.known.filter(recent).map(|(_, lag)| lag.0 as f64 / 1_000.0)
-    }
 }
 
 impl Health {
@@ -202,28 +178,6 @@ impl Node {
         if let State::Draining { order, .. } = &mut self.state {
             *order = position.map(|position| position.order);
         }
-    }
-
-    /// What `/replica?lag=` answers by: asked every few seconds, forgotten when it gets old.
-    pub(crate) fn tend_lag(&mut self, now: At, out: &mut Outbox) {
-        let settled = self.state == State::Replica && self.follow.current().is_some();
-        if !settled {
-            self.lag.known = None;
-            return;
-        }
-        if self.lag.running || self.lag.next.is_some_and(|next| now < next) {
-            return;
-        }
-        self.lag.running = true;
-        self.lag.next = Some(now + LAG_STEP);
-        let facts = self.facts();
-        self.run_side(Side::Lag, facts, out);
-    }
-
-    fn lag_ended(&mut self, now: At, end: HookEnd) {
-        self.lag.running = false;
-        let lag = super::peers::read_position(&end).and_then(|position| position.lag_seconds);
-        self.lag.known = lag.map(|lag| (now, Lag::millis(lag)));
     }
 
     pub(crate) fn tend_health(&mut self, now: At, out: &mut Outbox) {

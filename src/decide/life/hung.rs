@@ -95,6 +95,7 @@ impl Node {
         let why = Reason::new("app.hung", text).flip(flip);
         self.crashes.note(now, self.set.restart_window);
         if leads && !self.restart_in_place(now, IN_PLACE.min(self.set.restart_max), out) {
+            self.hold_down(now, &why, out);
             self.tell_lead(now, LeadIn::Demote { why }, out);
             self.kill(now, After::Start { handed_over: true }, out);
             return;
@@ -116,7 +117,8 @@ impl Node {
                 self.ailing.again = Some(now + self.set.hung_after);
                 let why = Reason::new("app.unable", format!("{said}: {to} is to lead"))
                     .flip("a check that succeeds");
-                self.decided(why, out);
+                self.decided(why.clone(), out);
+                self.hold_down(now, &why, out);
                 let to = Some(to);
                 let demotion = Demotion { to, planned: true, request: None, leaving: false };
                 self.begin_planned(now, demotion, out);

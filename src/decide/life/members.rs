@@ -57,6 +57,7 @@ impl Node {
             floor: self.disk.floor,
             follows: self.follow.current().cloned(),
             version: self.set.version.clone(),
+            held_until: self.held_until(),
             extra: Default::default(),
         }
     }
@@ -144,6 +145,10 @@ impl Node {
             return Some(Reason::new("bar.no-failover", "`no_failover` names this node"));
         }
         if let Some(reason) = self.bar_of_pause() {
+            return Some(reason);
+        }
+        let held = self.bar_of_hold(self.now).or_else(|| self.bar_of_lag());
+        if let Some(reason) = held.filter(|_| !self.is_ordered()) {
             return Some(reason);
         }
         let ready = match &self.state {

@@ -15,8 +15,10 @@ pub mod facts;
 pub mod follow;
 pub mod freeze;
 pub mod graph;
+pub mod hold;
 pub mod hooks;
 pub mod hung;
+pub mod lag;
 pub mod members;
 pub mod needs;
 pub mod peers;
@@ -114,7 +116,8 @@ pub struct Node {
     pub(crate) health: hooks::Health,
     pub(crate) ailing: hung::Ailing,
     pub(crate) floor: volume::Floor,
-    pub(crate) lag: hooks::Lag,
+    pub(crate) lag: lag::Lag,
+    pub(crate) hold: hold::Hold,
     pub(crate) sides: BTreeMap<OpId, Side>,
     pub(crate) follow: follow::Follow,
     pub(crate) freezing: Option<freeze::Freezing>,
@@ -191,7 +194,8 @@ impl Node {
             health: hooks::Health::default(),
             ailing: hung::Ailing::default(),
             floor: volume::Floor::default(),
-            lag: hooks::Lag::default(),
+            lag: lag::Lag::default(),
+            hold: hold::Hold::default(),
             sides: BTreeMap::new(),
             follow,
             freezing: None,
@@ -269,7 +273,8 @@ impl Node {
     fn life_wake(&self, now: At) -> Option<At> {
         let quiet = (self.state == State::Joining).then(|| self.crashes.quiet_until());
         let state = self.state.waits_until(now);
-        [state, quiet, self.fence_at(), self.follow.wake(), self.floor.wake()]
+        let hold = self.hold_wake(now);
+        [state, quiet, self.fence_at(), self.follow.wake(), self.floor.wake(), hold]
             .into_iter()
             .flatten()
             .filter(|at| *at > now)
@@ -282,6 +287,7 @@ impl Node {
             Input::Leader { entry, seen } => {
                 self.seen_leader = true;
                 self.tell_lead(now, LeadIn::Leader { entry, seen }, out);
+                self.lag.primary_seen(now, self.lead.leader_seen());
             }
             Input::State { entries, seen } => self.absorb_state(now, entries, seen, out),
             Input::StoreReply { op, result } => self.absorb_reply(now, op, result, out),

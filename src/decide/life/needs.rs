@@ -126,7 +126,7 @@ impl Node {
 
     /// What this node waits for, and the one fact that would flip it.
     pub(crate) fn explain(&self, now: At) -> Reason {
-        self.waits_for().unwrap_or_else(|| self.lead.explain(now))
+        self.waits_for().unwrap_or_else(|| self.hold_explained(now, self.lead.explain(now)))
     }
 
     pub(crate) fn tend_needs(&mut self, now: At, out: &mut Outbox) {

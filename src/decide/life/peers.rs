@@ -2,7 +2,7 @@
 //! switchover.
 
 use super::freeze::Asker;
-use super::hooks::Lag;
+use super::lag::Lag;
 use super::{Node, Side};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};

@@ -87,6 +87,7 @@ impl Node {
             }
         };
         self.decided(why.clone(), out);
+        self.hold_down(now, &why, out);
         self.tell_lead(now, LeadIn::Demote { why }, out);
         self.demote_or_kill(now, out);
         true
@@ -240,6 +241,7 @@ impl Node {
                 self.cut_under = None;
                 self.kept = true;
                 self.decided(Reason::new("promote.done", "this node is the primary"), out);
+                self.hold.over();
                 self.to(now, State::Primary);
                 self.became_primary(now, out);
             }
@@ -250,6 +252,7 @@ impl Node {
     fn promotion_failed(&mut self, now: At, hook: Hook, end: HookEnd, out: &mut Outbox) {
         let why = Reason::new("promote.failed", format!("the {hook} hook ended with {end:?}"));
         self.decided(why.clone(), out);
+        self.hold_down(now, &why, out);
         self.tell_lead(now, LeadIn::Demote { why }, out);
         self.crashes.note(now, self.set.restart_window);
         self.kill(now, After::Start { handed_over: true }, out);

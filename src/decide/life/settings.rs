@@ -48,6 +48,12 @@ pub struct Settings {
     pub expel_after: Span,
     /// How long no check may succeed before the application is ended; zero: for ever.
     pub hung_after: Span,
+    /// Zero: no hold-down.
+    pub hold_down: Span,
+    pub hold_down_max: Span,
+    pub hold_down_window: Span,
+    /// Without sync mode.
+    pub max_lag: Option<Span>,
     pub stop_timeout: Span,
     /// The service's name in Consul.
     pub service: String,

@@ -126,6 +126,7 @@ impl Node {
             "paused": self.pause.as_ref().map(|(pause, _)| pause),
             "waits_for": self.explain(now),
             "needs": self.needs_json(),
+            "hold_down": self.hold_json(now),
             "members": members,
             "reasons": reasons,
         })
@@ -174,6 +175,7 @@ impl Node {
             "no_failover": member.no_failover,
             "version": member.version,
             "performs": member.roles.performs,
+            "held_until": member.held_until,
         })
     }
 }

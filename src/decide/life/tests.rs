@@ -16,6 +16,7 @@ use crate::decide::types::{DiskId, Member, RunId};
 use std::collections::BTreeSet;
 
 mod actions;
+mod candidates;
 mod hung;
 mod joining;
 mod mishaps;
@@ -58,6 +59,10 @@ fn settings(sync: SyncMode) -> Settings {
         health_interval: Span::secs(1),
         expel_after: Span::secs(10),
         hung_after: Span::secs(10),
+        hold_down: Span::secs(10),
+        hold_down_max: Span::secs(300),
+        hold_down_window: Span::secs(600),
+        max_lag: None,
         stop_timeout: Span::secs(20),
         service: "db".into(),
         tls: false,
@@ -86,6 +91,8 @@ struct World {
     /// Ends of held work on the volume.
     kept: Vec<Input>,
     replies: Vec<Result<String, StoreError>>,
+    /// What `position` says of it.
+    lag: String,
     /// Whether the agent has what is wanted.
     agent_knows: bool,
     /// Who passes, by service.
@@ -112,6 +119,7 @@ impl World {
             answers: Vec::new(),
             kept: Vec::new(),
             replies: Vec::new(),
+            lag: "0".into(),
             agent_knows: true,
             passing: BTreeMap::new(),
             later: Vec::new(),
@@ -144,7 +152,8 @@ impl World {
                 if self.holds(call.hook.name()) {
                     return Vec::new();
                 }
-                let line = format!("{{\"order\":{},\"text\":\"t\"}}", self.order);
+                let (order, lag) = (self.order, &self.lag);
+                let line = format!("{{\"order\":{order},\"lag_seconds\":{lag}}}");
                 let answer = call.hook.answers().then_some(line);
                 self.end_of(call.hook, HookEnd::Done { answer }).into_iter().collect()
             }
@@ -432,6 +441,7 @@ fn member(
         floor,
         follows,
         version: "1".into(),
+        held_until: None,
         extra: Default::default(),
     }
 }

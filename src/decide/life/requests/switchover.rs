@@ -106,9 +106,10 @@ impl Node {
         })
     }
 
-    /// Position first, then priority.
-    fn standing_of(&self, member: &MemberValue) -> (Option<u64>, u32) {
-        (self.peers.order_of(&member.node), member.priority)
+    /// Who is not held down first, then position, then priority.
+    fn standing_of(&self, member: &MemberValue) -> (bool, Option<u64>, u32) {
+        let free = member.held_until.is_none_or(|until| until < self.wall);
+        (free, self.peers.order_of(&member.node), member.priority)
     }
 
     fn fit(&self, member: &MemberValue) -> Result<(), String> {
