@@ -13,6 +13,9 @@ use std::collections::VecDeque;
 const CRASHES_KEPT: usize = 1_001;
 const BACKOFF_LEAST: Span = Span(200);
 const BACKOFF_MOST: Span = Span::secs(30);
+/// How long a stop waits until this node is in the sync set no more: a write in Consul, its watch, a
+/// second try; the leader notices silence after as long.
+const PARTING_MOST: Span = Span::secs(3);
 
 /// When the application (or its bootstrap) failed lately.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -73,7 +76,8 @@ impl Node {
             | State::Promoting { .. }
             | State::Primary
             | State::Demoting { .. }
-            | State::Draining { .. } => self.crashed(now, exit, out),
+            | State::Draining { .. }
+            | State::Parting { .. } => self.crashed(now, exit, out),
         }
     }
 
@@ -176,6 +180,7 @@ impl Node {
             | State::Primary
             | State::Demoting { .. }
             | State::Draining { .. }
+            | State::Parting { .. }
             | State::Stopping { .. } => self.kill(now, After::Start { handed_over: true }, out),
         }
     }
@@ -264,9 +269,38 @@ impl Node {
             | State::Demoting { .. }
             | State::Draining { .. }
             | State::Killing { .. }
+            | State::Parting { .. }
             | State::Stopping { .. }
             | State::Stopped => {}
         }
+    }
+
+    /// A replica that acknowledges commits says that it leaves, and goes once it is not counted: the
+    /// leader would else notice by its silence, and commits would wait as long.
+    pub(crate) fn leave_set(&mut self, now: At, out: &mut Outbox) {
+        if !self.is_counted() {
+            self.stop_app(now, out);
+            return;
+        }
+        self.to(now, State::Parting { give_up: now + PARTING_MOST });
+    }
+
+    /// Whether commits of a running term may wait for this node.
+    fn is_counted(&self) -> bool {
+        let synced = self.set.lead.sync != SyncMode::Off && self.other_leader().is_some();
+        synced && self.sync_seen().is_some_and(|sync| sync.members.contains(self.me()))
+    }
+
+    pub(crate) fn drive_parting(&mut self, now: At, give_up: At, out: &mut Outbox) -> bool {
+        if self.is_counted() && now < give_up {
+            return false;
+        }
+        if self.is_counted() {
+            let text = format!("still in the sync set after {PARTING_MOST}: the stop goes on");
+            self.decided(Reason::new("stop.counted", text), out);
+        }
+        self.stop_app(now, out);
+        true
     }
 
     pub(crate) fn stop_app(&mut self, now: At, out: &mut Outbox) {

@@ -40,6 +40,7 @@ impl Node {
             State::Pausing { until } => now >= *until && self.prepare(now, out),
             State::Replica => self.drive_replica(now, &leadership, out),
             State::Draining { .. } => self.drive_draining(now, out),
+            State::Parting { give_up } => self.drive_parting(now, *give_up, out),
             State::Stopping { kill_at } if now >= *kill_at => {
                 self.kill(now, After::Exit { code: 137 }, out);
                 true
@@ -112,7 +113,7 @@ impl Node {
     /// application that could become the primary. None of these states can write.
     fn cannot_lead(&self) -> bool {
         match &self.state {
-            State::Failed { .. } | State::Stopping { .. } => true,
+            State::Failed { .. } | State::Parting { .. } | State::Stopping { .. } => true,
             State::Joining | State::Wiping | State::Bootstrapping { .. } => self.cluster.is_some(),
             State::Init
             | State::Waiting { .. }
@@ -277,7 +278,7 @@ impl Node {
             Leadership::Follower | Leadership::Taking | Leadership::Closed { .. } => {}
         }
         if self.stop {
-            self.stop_app(now, out);
+            self.leave_set(now, out);
             return true;
         }
         if self.created_in_vain() {

@@ -28,6 +28,7 @@ pub enum Phase {
     Demoting,
     Draining,
     Killing,
+    Parting,
     Stopping,
     Stopped,
     Failed,
@@ -92,6 +93,7 @@ impl State {
             State::Demoting { .. } => Demoting,
             State::Draining { .. } => Draining,
             State::Killing { .. } => Killing,
+            State::Parting { .. } => Parting,
             State::Stopping { .. } => Stopping,
             State::Stopped => Stopped,
             State::Failed { .. } => Failed,
@@ -135,7 +137,7 @@ const fn place(
 }
 
 /// Every phase, in the order of a life.
-pub const PLACES: [Place; 21] = [
+pub const PLACES: [Place; 22] = [
     place(
         Init,
         ("init", "init"),
@@ -257,6 +259,13 @@ pub const PLACES: [Place; 21] = [
         &[],
     ),
     place(
+        Parting,
+        ("leaving", "leaving"),
+        "asked to stop while commits wait for this replica: until the leader counts it no more",
+        "3 s",
+        SERVING,
+    ),
+    place(
         Stopping,
         ("stopping", "stopping"),
         "the application was asked to end",
@@ -324,7 +333,13 @@ pub const WAYS: &[Way] = &[
         "a switchover, a stop, an application that is unable, or the lease ends",
     ),
     way(&[Demoting], Draining, Some(Hook::Position), "planned: `demote` is done"),
-    way(&[Replica], Stopping, None, "asked to stop"),
+    way(&[Replica], Parting, None, "asked to stop, and in the sync set"),
+    way(
+        &[Replica, Parting],
+        Stopping,
+        None,
+        "asked to stop: not in the sync set, no leader, or the time is over",
+    ),
     way(
         &[Starting, Replica, Arming, Requiring, Promoting, Primary, Demoting, Draining],
         Killing,
@@ -384,6 +399,7 @@ pub const WAYS: &[Way] = &[
             Primary,
             Demoting,
             Draining,
+            Parting,
             Stopping,
         ],
         Killing,

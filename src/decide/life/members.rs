@@ -169,6 +169,7 @@ impl Node {
             | State::Demoting { .. }
             | State::Draining { .. }
             | State::Killing { .. }
+            | State::Parting { .. }
             | State::Stopping { .. }
             | State::Stopped
             | State::Failed { .. } => false,

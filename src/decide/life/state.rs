@@ -117,6 +117,10 @@ pub enum State {
     Killing {
         after: After,
     },
+    /// Asked to stop while commits wait for this replica: until it is counted no more.
+    Parting {
+        give_up: At,
+    },
     /// The application was asked to end.
     Stopping {
         kill_at: At,
@@ -164,6 +168,7 @@ impl State {
             State::Demoting { .. } => "demoting",
             State::Draining { .. } => "draining",
             State::Killing { .. } => "killing",
+            State::Parting { .. } => "leaving",
             State::Stopping { .. } => "stopping",
             State::Stopped => "stopped",
             State::Failed { .. } => "failed",
@@ -179,7 +184,8 @@ impl State {
             | State::Promoting { .. }
             | State::Primary
             | State::Demoting { .. }
-            | State::Draining { .. } => true,
+            | State::Draining { .. }
+            | State::Parting { .. } => true,
             State::Init
             | State::Joining
             | State::Wiping
@@ -214,6 +220,7 @@ impl State {
             | State::Demoting { .. }
             | State::Draining { .. }
             | State::Killing { .. }
+            | State::Parting { .. }
             | State::Stopping { .. }
             | State::Stopped
             | State::Failed { .. } => false,
@@ -227,6 +234,7 @@ impl State {
             State::Waiting { not_before, .. } => Some(*not_before),
             State::Pausing { until } => Some(*until),
             State::Draining { give_up, .. } => Some(*give_up),
+            State::Parting { give_up } => Some(*give_up),
             State::Stopping { kill_at } => Some(*kill_at),
             State::Init
             | State::Joining
@@ -265,6 +273,7 @@ impl State {
             | State::Primary
             | State::Draining { .. }
             | State::Killing { .. }
+            | State::Parting { .. }
             | State::Stopping { .. }
             | State::Stopped
             | State::Failed { .. } => None,
@@ -288,6 +297,7 @@ impl State {
             | State::Starting { .. }
             | State::Replica
             | State::Killing { .. }
+            | State::Parting { .. }
             | State::Stopping { .. }
             | State::Stopped
             | State::Failed { .. } => false,

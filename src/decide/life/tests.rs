@@ -20,6 +20,7 @@ mod candidates;
 mod hung;
 mod joining;
 mod mishaps;
+mod stopping;
 mod ways;
 
 pub(super) use ways::taken;

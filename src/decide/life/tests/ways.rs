@@ -89,6 +89,11 @@ fn start(dice: &mut Dice) -> World {
         5 => {
             let world = known(World::new(boot(Some("id"), 5), settings(sync)), "b", "run-b");
             let mut world = held(world, dice, &["replicate", "health"]);
+            if sync != SyncMode::Off {
+                let members = ["a", "b"].map(NodeName::from).into();
+                let value = SyncValue { v: 1, epoch: Epoch(5), members, acks: 1 };
+                world.put(world.node.keys().sync(), &encode(&value));
+            }
             world.pass(200);
             if world.hooks.iter().any(|(_, hook)| *hook == Hook::Replicate) {
                 world.end(Hook::Replicate, any_end(dice));
@@ -197,6 +202,9 @@ fn end(world: &mut World, dice: &mut Dice) {
     }
     if dice.below(2) == 0 {
         world.held.clear();
+    }
+    if dice.below(2) == 0 {
+        world.give(Input::AppExited { pid: world.pid, exit: Exit::Signal(9) });
     }
     world.pass(1_000);
     world.give(Input::Stop);
