@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 const CRASHES_KEPT: usize = 1_001;
 const BACKOFF_LEAST: Span = Span(200);
 const BACKOFF_MOST: Span = Span::secs(30);
-/// How long a stop waits until this node is in the sync set no more: a write in Consul, its watch, a
-/// second try; the leader notices silence after as long.
+/// How long a stop waits until this node is in the sync set no more: a write in Consul, its watch,
+/// a second try; the leader notices silence after as long.
 const PARTING_MOST: Span = Span::secs(3);
 
 /// When the application (or its bootstrap) failed lately.
@@ -275,8 +275,8 @@ impl Node {
         }
     }
 
-    /// A replica that acknowledges commits says that it leaves, and goes once it is not counted: the
-    /// leader would else notice by its silence, and commits would wait as long.
+    /// A replica that acknowledges commits says that it leaves, and goes once it is not counted:
+    /// the leader would else notice by its silence, and commits would wait as long.
     pub(crate) fn leave_set(&mut self, now: At, out: &mut Outbox) {
         if !self.is_counted() {
             self.stop_app(now, out);
