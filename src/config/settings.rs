@@ -228,7 +228,7 @@ settings! {
         expel_after: Duration, Cluster, Is("10s"),
             "How long a member may not answer before it leaves the list of candidates.";
         hold_down: Duration, Cluster, Is("10s"),
-            "How long a node that lost its term by a failure lets others lead, doubled; `0s`: never.";
+            "How long a node that lost its term by a failure lets others lead; `0s`: not at all.";
         hold_down_max: Duration, Cluster, Is("5m"),
             "The longest `hold_down`.";
         hold_down_window: Duration, Cluster, Is("10m"),
