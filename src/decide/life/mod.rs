@@ -7,6 +7,7 @@
 //! Invariant: nothing of this node is writable unless `Lead` is open and the guard has acknowledged
 //! its deadline. It must not: touch the outside, read a clock, or decide who leads.
 
+pub mod boot;
 pub mod bootstrap;
 pub mod crash;
 mod denied;
@@ -44,7 +45,9 @@ use super::records::{
     ClusterValue, Follows, MemberValue, PauseValue, SyncValue, TermValue, decode,
 };
 use super::time::{At, Span};
-use super::types::{ClusterId, ClusterName, Epoch, Identity, Index, NodeName, OpId};
+use super::types::{Epoch, Index, NodeName, OpId};
+pub use boot::Boot;
+pub(crate) use boot::Disk;
 pub use settings::{OnCrash, Settings, Timeouts};
 pub use state::{After, Bootstrap, Demotion, Side, State, Work};
 use std::collections::{BTreeMap, VecDeque};
@@ -54,35 +57,6 @@ const REASONS_KEPT: usize = 20;
 /// Transitions one step may make; the longest legal chain is 4 (demoted, released, taken again,
 /// followed).
 const TRANSITIONS_MAX: usize = 8;
-
-/// What the process found at its start.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Boot {
-    pub identity: Identity,
-    pub cluster_name: ClusterName,
-    /// The highest epoch that is durable on the volume.
-    pub floor: Epoch,
-    /// The cluster the data belongs to, as the volume says.
-    pub cluster: Option<ClusterId>,
-    /// The application's directory is not empty.
-    pub data: bool,
-    /// A bootstrap was under way when the last process ended.
-    pub marker: bool,
-    /// The term whose primary this data last followed, as the volume says.
-    pub follows: Option<Follows>,
-    /// Random, for the case that this node creates the cluster.
-    pub fresh_id: ClusterId,
-    pub fresh_secret: Vec<u8>,
-}
-
-/// What the volume holds now.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Disk {
-    pub data: bool,
-    pub cluster: Option<ClusterId>,
-    pub marker: bool,
-    pub floor: Epoch,
-}
 
 /// Whose answer a store call brings.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -12,7 +12,7 @@ use crate::decide::lead::fake::Fake;
 use crate::decide::lead::{LeadConfig, Seen, SyncMode};
 use crate::decide::peer::{Ask, PeerError, Told};
 use crate::decide::records::{LeaderValue, LockState, RequestStatus, ResultValue, Roles, encode};
-use crate::decide::types::{DiskId, Member, RunId};
+use crate::decide::types::{ClusterId, ClusterName, DiskId, Identity, Member, RunId};
 use std::collections::BTreeSet;
 
 mod actions;
