@@ -122,3 +122,54 @@ fn failover_by_the_rules_and_by_force() {
         });
     }
 }
+
+#[test]
+fn a_node_is_made_anew_and_another_leaves() {
+    let consul = Consul::one();
+    let mut nodes = three("part", &consul.addresses());
+    nodes.iter_mut().for_each(|node| node.set("sync", "\"on\""));
+    let first = settle(&mut nodes);
+    wait_synced(&nodes.iter().collect::<Vec<_>>());
+    nodes[first].write("one");
+    let (second, third) = ((first + 1) % 3, (first + 2) % 3);
+    let name = |index: usize| nodes[index].name.clone();
+    let (leads, anew, goes) = (name(first), name(second), name(third));
+
+    expect(&nodes[third], &["reinit", &leads], 3, &["is the primary; `lictor switchover` first"]);
+    expect(&nodes[third], &["reinit", "nobody"], 3, &["nobody is not a member"]);
+    let before = nodes[second].app_pid();
+    let done = format!("{anew} was wiped, cloned again, and follows {leads}");
+    expect(&nodes[third], &["reinit", &anew], 0, &[&done]);
+    assert_ne!(nodes[second].app_pid(), before);
+    assert_eq!(nodes[second].logged(&["reinit.wipe"]), 1);
+    nodes[second].wait_replica();
+    wait_synced(&nodes.iter().collect::<Vec<_>>());
+    assert_eq!(nodes[second].rows(), Some(vec!["one".to_owned()]));
+
+    // A replica leaves, by itself and for good.
+    let left = format!("{goes} has stopped its application and left");
+    expect(&nodes[second], &["leave", &goes], 0, &[&left]);
+    assert_eq!(nodes[third].wait(), 0);
+    let record = format!("lictor/part/state/members/{goes}");
+    assert!(consul.entry(&record).is_none());
+    let (_, table) = ask(&nodes[second], &["status"]);
+    assert!(!table.contains(&format!("\n{goes} ")), "{table}");
+
+    // The only one in sync with the primary stays, unless it must not.
+    let only = format!("{anew} is the only node in sync with the primary {leads}");
+    expect(&nodes[first], &["leave", &anew], 3, &[&only, "--force"]);
+    // The primary hands over first.
+    let left = format!("{leads} has stopped its application and left");
+    expect(&nodes[second], &["leave", &leads], 0, &[&left]);
+    assert_eq!(nodes[first].wait(), 0);
+    nodes[second].wait_primary();
+    nodes[second].write("two");
+    // And the last one by force alone.
+    expect(&nodes[second], &["leave", &anew], 3, &["nobody can take over", "--force"]);
+    expect(&nodes[second], &["leave", &anew, "--force"], 0, &["and left"]);
+    assert_eq!(nodes[second].wait(), 0);
+    // Who left comes back as who it was.
+    nodes[second].start();
+    nodes[second].wait_primary();
+    assert_eq!(nodes[second].rows(), Some(vec!["one".to_owned(), "two".to_owned()]));
+}

@@ -8,8 +8,10 @@ pub mod config;
 pub mod exit;
 pub mod failover;
 pub mod graph;
+pub mod leave;
 pub mod output;
 pub mod pause;
+pub mod reinit;
 pub mod request;
 pub mod ring;
 pub mod run;
@@ -36,6 +38,8 @@ enum Command {
     Status(status::Args),
     Switchover(switchover::Args),
     Failover(failover::Args),
+    Reinit(reinit::Args),
+    Leave(leave::Args),
     Graph(graph::Args),
     Pause(pause::Args),
     Resume(pause::ResumeArgs),
@@ -56,6 +60,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(args).into(),
         Command::Switchover(args) => switchover::run(args).into(),
         Command::Failover(args) => failover::run(args).into(),
+        Command::Reinit(args) => reinit::run(args).into(),
+        Command::Leave(args) => leave::run(args).into(),
         Command::Pause(args) => pause::run(args).into(),
         Command::Resume(args) => pause::resume(args).into(),
         Command::DebugFence(args) => run::debug_fence(args),

@@ -25,6 +25,15 @@ pub enum Action {
     },
     /// The primary is dead or hangs: another one, now.
     Failover(Failover),
+    /// Wipes this node's data and clones again.
+    Reinit {
+        node: NodeName,
+    },
+    /// This node leaves for good; `force`: even if it is the last that could lead.
+    Leave {
+        node: NodeName,
+        force: bool,
+    },
     /// From now on people act, not lictor.
     Pause {
         reason: Option<String>,
@@ -43,7 +52,7 @@ pub struct Failover {
 }
 
 /// Every verb, as `Action::parse` reads it.
-pub const VERBS: [&str; 4] = ["switchover", "failover", "pause", "resume"];
+pub const VERBS: [&str; 6] = ["switchover", "failover", "reinit", "leave", "pause", "resume"];
 
 impl Action {
     /// Reads a record's verb and arguments. The error is for the person who asked.
@@ -56,6 +65,10 @@ impl Action {
                 accept_loss: args.flag("accept_loss")?,
                 primary_stopped: args.flag("primary_stopped")?,
             }),
+            "reinit" => Action::Reinit { node: args.needed_node("node")? },
+            "leave" => {
+                Action::Leave { node: args.needed_node("node")?, force: args.flag("force")? }
+            }
             "pause" => Action::Pause { reason: args.text("reason")? },
             "resume" => Action::Resume,
             other => {
@@ -72,6 +85,8 @@ impl Action {
         match self {
             Action::Switchover { .. } => "switchover",
             Action::Failover(_) => "failover",
+            Action::Reinit { .. } => "reinit",
+            Action::Leave { .. } => "leave",
             Action::Pause { .. } => "pause",
             Action::Resume => "resume",
         }
@@ -83,7 +98,10 @@ impl Action {
             Action::Switchover { .. } => true,
             // Its answer says who took over since.
             Action::Failover(_) => false,
-            Action::Pause { .. } | Action::Resume => false,
+            Action::Reinit { .. }
+            | Action::Leave { .. }
+            | Action::Pause { .. }
+            | Action::Resume => false,
         }
     }
 
@@ -91,6 +109,7 @@ impl Action {
     pub fn good_for(&self) -> Span {
         match self {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(30),
+            Action::Reinit { .. } | Action::Leave { .. } => Span::secs(30),
             // The lease may have to be waited out first.
             Action::Failover(_) => Span::secs(60),
         }
@@ -101,6 +120,10 @@ impl Action {
         match self {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(40),
             Action::Failover(_) => Span::secs(120),
+            // The clone's own limit is six hours by default.
+            Action::Reinit { .. } => Span::secs(8 * 3_600),
+            // A handover, and the stop of an application.
+            Action::Leave { .. } => Span::secs(300),
         }
     }
 
@@ -113,6 +136,11 @@ impl Action {
                 put(&mut args, "to", failover.to.as_ref());
                 set(&mut args, "accept_loss", failover.accept_loss);
                 set(&mut args, "primary_stopped", failover.primary_stopped);
+            }
+            Action::Reinit { node } => put(&mut args, "node", Some(node)),
+            Action::Leave { node, force } => {
+                put(&mut args, "node", Some(node));
+                set(&mut args, "force", *force);
             }
             Action::Pause { reason } => put(&mut args, "reason", reason.as_ref()),
             Action::Resume => {}
@@ -148,6 +176,11 @@ impl Reader<'_> {
             ));
         }
         Ok(Some(NodeName::new(&text)))
+    }
+
+    fn needed_node(&mut self, name: &str) -> Result<NodeName, String> {
+        let node = self.node(name)?;
+        node.ok_or_else(|| format!("`{}` needs `{name}`: the node that is meant", self.verb))
     }
 
     fn flag(&mut self, name: &str) -> Result<bool, String> {
@@ -191,6 +224,9 @@ mod tests {
             Action::Switchover { to: Some(c()) },
             Action::Failover(Failover { to: None, accept_loss: false, primary_stopped: false }),
             Action::Failover(Failover { to: Some(c()), accept_loss: true, primary_stopped: true }),
+            Action::Reinit { node: c() },
+            Action::Leave { node: c(), force: false },
+            Action::Leave { node: c(), force: true },
             Action::Pause { reason: None },
             Action::Pause { reason: Some("a new disk".into()) },
             Action::Resume,
@@ -206,6 +242,7 @@ mod tests {
         let cases = [
             ("dance", args(&[]), "does not know `dance`; it knows switchover, failover, "),
             ("failover", args(&[("accept_loss", "yes")]), "`accept_loss` of `failover` is true or"),
+            ("reinit", args(&[]), "`reinit` needs `node`: the node that is meant"),
             ("pause", args(&[("reason", " ")]), "`reason` of `pause` is not one line of 1 to 200"),
             ("pause", args(&[("reason", "a\nb")]), "is not one line"),
             ("resume", args(&[("reason", "a")]), "`resume` takes no `reason`"),

@@ -25,6 +25,7 @@ impl Node {
         self.disk.marker = true;
         // The volume forgot it with the marker: known again once the hook has succeeded.
         self.disk.cluster = None;
+        self.marked_for_reinit(now, out);
         let State::Bootstrapping { kind, .. } = self.state else { return };
         let mut facts = with(self.facts(), "BOOTSTRAP", kind.name());
         if kind == Bootstrap::Clone {
@@ -108,6 +109,7 @@ impl Node {
         self.disk.cluster = None;
         self.disk.marker = false;
         self.follow.forget();
+        self.wiped_for_reinit();
         if self.state == State::Wiping {
             self.decided(Reason::new("disk.wiped", "the application's directory is empty"), out);
             self.to(now, State::Joining);

@@ -329,7 +329,14 @@ impl Node {
         self.let_go(now, out);
         self.deregister(out);
         self.to(now, State::Stopped);
-        out.push(Effect::Exit { code, why: "the application ended".into() });
+        self.exit(now, code, "the application ended", out);
+    }
+
+    /// The end of the process; a node that leaves for good has a last word first.
+    pub(crate) fn exit(&mut self, now: At, code: i32, why: &str, out: &mut Outbox) {
+        if !self.has_last_word(now) {
+            out.push(Effect::Exit { code, why: why.into() });
+        }
     }
 
     fn deregister(&mut self, out: &mut Outbox) {

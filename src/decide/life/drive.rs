@@ -135,7 +135,7 @@ impl Node {
     fn drive_init(&mut self, now: At, out: &mut Outbox) -> bool {
         if self.stop {
             self.to(now, State::Stopped);
-            out.push(Effect::Exit { code: 0, why: "stopped before it began".into() });
+            self.exit(now, 0, "stopped before it began", out);
             return true;
         }
         if !(self.seen_leader && self.seen_state) {
@@ -214,7 +214,7 @@ impl Node {
         if self.stop {
             self.let_go(now, out);
             self.to(now, State::Stopped);
-            out.push(Effect::Exit { code: 0, why: "stopped while joining".into() });
+            self.exit(now, 0, "stopped while joining", out);
             return true;
         }
         // What failed to come to be is not tried hot.

@@ -294,7 +294,7 @@ pub const WAYS: &[Way] = &[
     way(&[Init], Wiping, None, "a bootstrap had not finished"),
     way(&[Bootstrapping], Wiping, None, "`bootstrap` failed, or the creator lost the lock"),
     way(&[Marking, Keeping], Wiping, None, "the creator lost the lock"),
-    way(&[Killing], Wiping, None, "another node has created the cluster"),
+    way(&[Killing], Wiping, None, "another node has created the cluster, or `reinit`"),
     way(&[Joining], Marking, None, "the lock is ours: create; or a source is there: clone"),
     way(&[Killing], Marking, None, "the data diverged: rewind"),
     way(&[Marking], Bootstrapping, Some(Hook::Bootstrap), "the marker is durable"),

@@ -30,6 +30,10 @@ pub struct Record {
 
 impl Record {
     /// Something others decide by has changed: write at once.
+    pub fn is_writing(&self) -> bool {
+        self.writing
+    }
+
     pub fn transition(&mut self) {
         self.dirty = true;
     }
@@ -64,7 +68,7 @@ impl Node {
 
     /// Writes the record on transitions, and at the most each 10 s when only details changed.
     pub(crate) fn tend_record(&mut self, now: At, out: &mut Outbox) {
-        if !self.seen_state || self.record.writing {
+        if !self.seen_state || self.record.writing || self.is_departing() {
             return;
         }
         let record = self.own_record();
@@ -207,6 +211,7 @@ impl Node {
         let Leadership::Open { epoch, .. } = self.leadership() else { return };
         let Some(cluster) = self.cluster.clone() else { return };
         let (mut admit, mut expel) = (Vec::new(), Vec::new());
+        let parting = self.parting();
         for member in self.members.values() {
             if member.node == *self.me() {
                 continue;
@@ -215,15 +220,15 @@ impl Node {
             let listed = self.eligible(member);
             // A record outlives its node: who was expelled for silence comes back when it answers.
             let answers = self.peers.silent(&member.node, now) < ADMIT_SILENCE;
+            let answers = answers && !parting.contains(&member.node);
             if !listed && ours && answers && member.floor >= epoch && self.follows_me(member) {
                 admit.push(Member { node: member.node.clone(), disk: member.disk.clone() });
             }
         }
         if let Some(term) = self.term_seen() {
             for member in &term.eligible {
-                if member.node != *self.me()
-                    && self.peers.silent(&member.node, now) >= self.set.expel_after
-                {
+                let silent = self.peers.silent(&member.node, now) >= self.set.expel_after;
+                if member.node != *self.me() && (silent || parting.contains(&member.node)) {
                     expel.push(member.clone());
                 }
             }

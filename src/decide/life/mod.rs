@@ -42,7 +42,7 @@ use super::keys::Keys;
 use super::lead::{Lead, LeadIn, LeadOut, Leadership};
 use super::reason::Reason;
 use super::records::{
-    ClusterValue, Follows, MemberValue, PauseValue, SyncValue, TermValue, decode,
+    ClusterValue, Follows, MemberValue, PauseValue, ResultValue, SyncValue, TermValue, decode,
 };
 use super::time::{At, Span};
 use super::types::{Epoch, Index, NodeName, OpId};
@@ -64,7 +64,7 @@ pub(crate) enum Owner {
     Lead(OpId),
     Record(Box<MemberValue>),
     RequestWritten { action: OpId, request_id: String },
-    Result { request_id: String },
+    Result { request_id: String, value: Box<ResultValue> },
     Register,
     Known,
     Check { passing: bool },
@@ -107,6 +107,14 @@ pub struct Node {
     pub(crate) round: Option<requests::Round>,
     /// An operator's order to this node to lead.
     pub(crate) order: Option<requests::Order>,
+    /// The request whose node this leader is taking off the list.
+    pub(crate) parting: Option<requests::Parting>,
+    pub(crate) reinit: Option<requests::Reinit>,
+    pub(crate) departure: Option<requests::Departure>,
+    /// The exit of a node that has left was asked for.
+    pub(crate) left: bool,
+    /// The indexes of the members' records.
+    pub(crate) member_at: BTreeMap<NodeName, Index>,
     /// Candidates of a switchover are being asked until then.
     pub(crate) choosing: Option<At>,
     /// Since when the lock is held by a node whose application is not the primary.
@@ -181,6 +189,11 @@ impl Node {
             down_in_pause: false,
             round: None,
             order: None,
+            parting: None,
+            reinit: None,
+            departure: None,
+            left: false,
+            member_at: BTreeMap::new(),
             choosing: None,
             idle_lead: None,
             peers: peers::Peers::default(),
@@ -317,6 +330,7 @@ impl Node {
     ) {
         self.seen_state = true;
         self.members.clear();
+        self.member_at.clear();
         self.requests.clear();
         let former = std::mem::take(&mut self.results);
         let (mut term, mut sync, mut cluster, mut pause) = (None, None, None, None);
@@ -334,12 +348,14 @@ impl Node {
                 pause = Some(entry);
             } else if key.starts_with(members.as_str()) {
                 if let Some(member) = decode::<MemberValue>(&entry.value) {
+                    self.member_at.insert(member.node.clone(), entry.modify);
                     self.members.insert(member.node.clone(), member);
                 }
             } else if let Some(id) = key.strip_prefix(requests.as_str()) {
                 self.absorb_request(now, id.to_owned(), &entry, &former);
             }
         }
+        self.keep_fresh_results(now, former);
         self.absorb_pause(pause.as_ref(), out);
         let exists = cluster.is_some();
         if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
@@ -365,8 +381,8 @@ impl Node {
             Some(Owner::RequestWritten { action, request_id }) => {
                 self.request_written(action, request_id, result, out);
             }
-            Some(Owner::Result { request_id }) => {
-                self.result_written(now, request_id, result, out);
+            Some(Owner::Result { request_id, value }) => {
+                self.result_written(now, request_id, *value, result, out);
             }
             Some(Owner::Register) => self.service.registered(now, result),
             Some(Owner::Known) => self.service.known(result),

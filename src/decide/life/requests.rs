@@ -8,10 +8,14 @@
 //! final result.
 
 mod failover;
+mod own;
+mod parting;
 mod pause;
 mod switchover;
 
 pub use failover::{Order, Round};
+pub use own::{Departure, Reinit};
+pub use parting::Parting;
 
 use super::{Demotion, Node, Owner, State};
 use crate::decide::action::Action;
@@ -28,6 +32,8 @@ use std::collections::BTreeMap;
 const KEPT_MS: u64 = 600_000;
 /// After a result that could not be written.
 const RESULT_AGAIN: Span = Span(200);
+/// How far a watch may be behind what this node itself wrote.
+const FRESH: Span = Span::secs(1);
 /// What was started and has no end is forgotten after a day: a clone may take six hours.
 const STARTED_MOST_MS: u64 = 86_400_000;
 
@@ -43,7 +49,6 @@ pub struct Asked {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answered {
     value: ResultValue,
-    /// 0: just written, not seen yet.
     at: Index,
     /// When this node first saw it.
     since: At,
@@ -108,6 +113,17 @@ impl Node {
         }
     }
 
+    /// A look that is older than a write of this node does not undo it.
+    pub(crate) fn keep_fresh_results(&mut self, now: At, former: BTreeMap<String, Answered>) {
+        for (id, known) in former {
+            let fresh = known.value.by == *self.me() && now.since(known.since) < FRESH;
+            let older = self.results.get(&id).is_none_or(|seen| seen.at < known.at);
+            if fresh && older && self.requests.contains_key(&id) {
+                self.results.insert(id, known);
+            }
+        }
+    }
+
     /// An HTTP action takes the one path: it becomes a request in KV.
     pub(crate) fn action(
         &mut self,
@@ -140,6 +156,9 @@ impl Node {
             return;
         }
         self.heed_orders(now, out);
+        if self.tend_own(now, out) {
+            return;
+        }
         let Some(seat) = self.seat(now) else { return };
         for (id, asked) in self.requests.clone() {
             let outcome = match self.results.get(&id).cloned() {
@@ -191,6 +210,10 @@ impl Node {
             (Action::Failover(wish), seat) => {
                 self.answer_failover(now, seat, (id, request.epoch), &wish, out).and_then(plain)
             }
+            (Action::Reinit { node }, seat) => self.answer_reinit(now, seat, id, &node),
+            (Action::Leave { node, force }, seat) => {
+                self.answer_leave(now, seat, id, (&node, force), out)
+            }
             (Action::Pause { reason }, _) => Some(self.answer_pause(&request.by, reason)),
             (Action::Resume, _) => Some(self.answer_resume()),
         }
@@ -228,7 +251,21 @@ impl Node {
             (Action::Failover(_), Seat::Anybody) => {
                 self.order_over(now, id, answered, known.since).and_then(plain)
             }
-            (Action::Switchover { .. }, Seat::Anybody)
+            (Action::Leave { node, force }, Seat::Leader(_)) if mine => {
+                // The hand-over of a leader that leaves; from then on it is next_leave's.
+                if node == *self.me() && answered.to.as_ref() != Some(&node) {
+                    return self.answer_leave(now, seat, id, (&node, force), out);
+                }
+                self.next_leave(now, id, (&node, force), (answered, known.since))
+            }
+            (Action::Leave { node, force }, Seat::Leader(_)) => {
+                self.next_leave(now, id, (&node, force), (answered, known.since))
+            }
+            (Action::Reinit { node }, Seat::Leader(_)) => self.next_reinit(now, &node, known.since),
+            (
+                Action::Switchover { .. } | Action::Leave { .. } | Action::Reinit { .. },
+                Seat::Anybody,
+            )
             | (Action::Pause { .. } | Action::Resume, _) => None,
         }
     }
@@ -327,8 +364,8 @@ impl Node {
                 verbs.push(Verb::Cas(key, known, encode(&value)));
             }
         }
-        self.results.insert(id.clone(), Answered { value, at: Index(0), since: self.now });
-        self.call(Owner::Result { request_id: id }, Call::Txn(verbs), out);
+        let value = Box::new(value);
+        self.call(Owner::Result { request_id: id, value }, Call::Txn(verbs), out);
     }
 
     /// What a durable start begins.
@@ -336,23 +373,23 @@ impl Node {
         &mut self,
         now: At,
         id: String,
+        value: ResultValue,
         result: Result<Answer, StoreError>,
         out: &mut Outbox,
     ) {
         let Ok(answer) = result else {
-            self.results.remove(&id);
             self.result_again = Some(now + RESULT_AGAIN);
             return;
         };
         let key = self.keys.request_result(&id);
-        let Some(result) = self.results.get_mut(&id) else { return };
         if let Answer::Txn(entries) = answer
             && let Some(entry) = entries.iter().find(|entry| entry.key == key)
         {
-            result.at = entry.modify;
+            let known = Answered { value: value.clone(), at: entry.modify, since: now };
+            self.results.insert(id.clone(), known);
         }
-        let value = result.value.clone();
         self.tell_result(&id, &value, out);
+        self.begin_reinit(&id, out);
         let current = value.epoch == self.lead_epoch() && value.by == *self.me();
         if value.status != RequestStatus::Started || !current {
             return;
@@ -368,9 +405,20 @@ impl Node {
             Some(Action::Failover(_)) if matches!(self.state, State::Primary) => {
                 self.hand_over_by_force(now, value.to, out);
             }
+            Some(Action::Leave { node, .. })
+                if matches!(self.state, State::Primary)
+                    && node == *self.me()
+                    && value.to.as_ref() != Some(&node) =>
+            {
+                let demotion =
+                    Demotion { to: value.to, planned: true, request: Some(id), leaving: false };
+                self.begin_planned(now, demotion, out);
+            }
             Some(
                 Action::Switchover { .. }
                 | Action::Failover(_)
+                | Action::Reinit { .. }
+                | Action::Leave { .. }
                 | Action::Pause { .. }
                 | Action::Resume,
             )

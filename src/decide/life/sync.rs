@@ -172,8 +172,10 @@ impl Node {
         if !matches!(self.leadership(), Leadership::Open { .. }) {
             return BTreeSet::new();
         }
+        let parting = self.parting();
         self.members
             .values()
+            .filter(|member| !parting.contains(&member.node))
             .filter(|member| member.node != *self.me() && self.eligible(member))
             .filter(|member| member.state == "replica" && self.follows_me(member))
             .filter(|member| self.peers.silent(&member.node, now) < READY_SILENCE)
