@@ -113,7 +113,7 @@ impl Node {
         match self.choose(None) {
             Ok(_) if self.still_asking(now, out) => false,
             Ok(to) => {
-                self.choosing = None;
+                self.desk.choosing = None;
                 self.ailing.again = Some(now + self.set.hung_after);
                 let why = Reason::new("app.unable", format!("{said}: {to} is to lead"))
                     .flip("a check that succeeds");
@@ -125,7 +125,7 @@ impl Node {
                 true
             }
             Err(nobody) => {
-                self.choosing = None;
+                self.desk.choosing = None;
                 if self.ailing.told.as_ref() != Some(&nobody) {
                     let text = format!("{said}, and nobody can take over: {nobody}");
                     let why = Reason::new("app.unable", text).flip("a member that is fit");

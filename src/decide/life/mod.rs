@@ -97,26 +97,13 @@ pub struct Node {
     pub(crate) freezing: Option<freeze::Freezing>,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
-    pub(crate) requests: BTreeMap<String, requests::Asked>,
-    pub(crate) results: BTreeMap<String, requests::Answered>,
+    pub(crate) desk: requests::Desk,
     /// `state/pause` and its index.
     pub(crate) pause: Option<(PauseValue, Index)>,
     /// The application ended while the cluster was paused: it stays down until that is over.
     pub(crate) down_in_pause: bool,
-    /// The round of questions before a failover is answered.
-    pub(crate) round: Option<requests::Round>,
-    /// An operator's order to this node to lead.
-    pub(crate) order: Option<requests::Order>,
-    /// The request whose node this leader is taking off the list.
-    pub(crate) parting: Option<requests::Parting>,
-    pub(crate) reinit: Option<requests::Reinit>,
-    pub(crate) departure: Option<requests::Departure>,
-    /// The exit of a node that has left was asked for.
-    pub(crate) left: bool,
     /// The indexes of the members' records.
     pub(crate) member_at: BTreeMap<NodeName, Index>,
-    /// Candidates of a switchover are being asked until then.
-    pub(crate) choosing: Option<At>,
     /// Since when the lock is held by a node whose application is not the primary.
     pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
@@ -132,8 +119,6 @@ pub struct Node {
     pub(crate) heir: Option<NodeName>,
     /// The term in which `state/cluster` was last asked to be written.
     pub(crate) wrote_cluster: Option<Epoch>,
-    /// After a result that could not be written.
-    pub(crate) result_again: Option<At>,
     /// The sync set under which this node, as the last leader, started its application again: a
     /// start may cut the end of the data that only others acknowledged.
     pub(crate) cut_under: Option<SyncValue>,
@@ -183,18 +168,10 @@ impl Node {
             freezing: None,
             cluster: None,
             members: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            results: BTreeMap::new(),
+            desk: requests::Desk::default(),
             pause: None,
             down_in_pause: false,
-            round: None,
-            order: None,
-            parting: None,
-            reinit: None,
-            departure: None,
-            left: false,
             member_at: BTreeMap::new(),
-            choosing: None,
             idle_lead: None,
             peers: peers::Peers::default(),
             needs: needs::Needs::default(),
@@ -206,7 +183,6 @@ impl Node {
             last_deadline: At(0),
             heir: None,
             wrote_cluster: None,
-            result_again: None,
             cut_under: None,
             kept: false,
             stop: false,
@@ -250,11 +226,17 @@ impl Node {
         let now = self.now;
         let idle = now + Span::secs(1);
         let health = self.health.wake().filter(|at| *at > now);
-        [self.lead.wake(now), self.life_wake(now), self.peers.wake(now), health, self.result_again]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > now)
-            .fold(idle, At::min)
+        [
+            self.lead.wake(now),
+            self.life_wake(now),
+            self.peers.wake(now),
+            health,
+            self.desk.result_again,
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .fold(idle, At::min)
     }
 
     fn life_wake(&self, now: At) -> Option<At> {
@@ -331,8 +313,8 @@ impl Node {
         self.seen_state = true;
         self.members.clear();
         self.member_at.clear();
-        self.requests.clear();
-        let former = std::mem::take(&mut self.results);
+        self.desk.requests.clear();
+        let former = std::mem::take(&mut self.desk.results);
         let (mut term, mut sync, mut cluster, mut pause) = (None, None, None, None);
         let members = self.keys.members();
         let requests = self.keys.requests();

@@ -13,10 +13,6 @@ mod parting;
 mod pause;
 mod switchover;
 
-pub use failover::{Order, Round};
-pub use own::{Departure, Reinit};
-pub use parting::Parting;
-
 use super::{Demotion, Node, Owner, State};
 use crate::decide::action::Action;
 use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
@@ -52,6 +48,27 @@ pub struct Answered {
     at: Index,
     /// When this node first saw it.
     since: At,
+}
+
+/// What is asked for, and how far this node is with it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Desk {
+    pub requests: BTreeMap<String, Asked>,
+    pub results: BTreeMap<String, Answered>,
+    /// After a result that could not be written.
+    pub result_again: Option<At>,
+    /// Candidates of a switchover are being asked until then.
+    pub choosing: Option<At>,
+    /// The round of questions before a failover is answered.
+    round: Option<failover::Round>,
+    /// An operator's order to this node to lead.
+    order: Option<failover::Order>,
+    /// The request whose node this leader is taking off the list.
+    parting: Option<parting::Parting>,
+    reinit: Option<own::Reinit>,
+    departure: Option<own::Departure>,
+    /// The exit of a node that has left was asked for.
+    left: bool,
 }
 
 /// With what right this node answers.
@@ -105,11 +122,11 @@ impl Node {
             if let Some(value) = decode::<ResultValue>(&entry.value) {
                 let same = former.get(request).filter(|known| known.value == value);
                 let since = same.map_or(now, |known| known.since);
-                self.results.insert(request.to_owned(), Answered { value, at, since });
+                self.desk.results.insert(request.to_owned(), Answered { value, at, since });
             }
         } else {
             let value = decode::<RequestValue>(&entry.value);
-            self.requests.insert(id, Asked { value, at });
+            self.desk.requests.insert(id, Asked { value, at });
         }
     }
 
@@ -117,9 +134,9 @@ impl Node {
     pub(crate) fn keep_fresh_results(&mut self, now: At, former: BTreeMap<String, Answered>) {
         for (id, known) in former {
             let fresh = known.value.by == *self.me() && now.since(known.since) < FRESH;
-            let older = self.results.get(&id).is_none_or(|seen| seen.at < known.at);
-            if fresh && older && self.requests.contains_key(&id) {
-                self.results.insert(id, known);
+            let older = self.desk.results.get(&id).is_none_or(|seen| seen.at < known.at);
+            if fresh && older && self.desk.requests.contains_key(&id) {
+                self.desk.results.insert(id, known);
             }
         }
     }
@@ -152,7 +169,7 @@ impl Node {
         if self.calls.values().any(|owner| matches!(owner, Owner::Result { .. })) {
             return;
         }
-        if self.result_again.is_some_and(|again| now < again) {
+        if self.desk.result_again.is_some_and(|again| now < again) {
             return;
         }
         self.heed_orders(now, out);
@@ -160,8 +177,8 @@ impl Node {
             return;
         }
         let Some(seat) = self.seat(now) else { return };
-        for (id, asked) in self.requests.clone() {
-            let outcome = match self.results.get(&id).cloned() {
+        for (id, asked) in self.desk.requests.clone() {
+            let outcome = match self.desk.results.get(&id).cloned() {
                 None => self.first_answer(now, &seat, (&id, asked.value.as_ref()), out),
                 Some(known) => self.next_answer(now, &seat, (&id, &asked), &known, out),
             };
@@ -314,27 +331,29 @@ impl Node {
     fn forget_old(&mut self, session: SessionId, out: &mut Outbox) {
         // One that can't be read says no time: its refusal does.
         let old = |(id, asked): &(&String, &Asked)| {
-            let refused = || self.results.get(*id).map_or(self.wall, |result| result.value.at);
+            let refused = || self.desk.results.get(*id).map_or(self.wall, |result| result.value.at);
             let until = asked.value.as_ref().map_or_else(refused, |request| request.expires);
             let under_way = |result: &Answered| {
                 result.value.status == RequestStatus::Started
                     && result.value.at.saturating_add(STARTED_MOST_MS) > self.wall
             };
             until.saturating_add(KEPT_MS) < self.wall
-                && !self.results.get(*id).is_some_and(under_way)
+                && !self.desk.results.get(*id).is_some_and(under_way)
         };
-        let orphan = |(id, _): &(&String, &Answered)| !self.requests.contains_key(*id);
+        let orphan = |(id, _): &(&String, &Answered)| !self.desk.requests.contains_key(*id);
         let mut verbs = vec![Verb::CheckSession(self.keys.leader(), session)];
-        if let Some((id, at)) = self.requests.iter().find(old).map(|(id, r)| (id.clone(), r.at)) {
+        if let Some((id, at)) =
+            self.desk.requests.iter().find(old).map(|(id, r)| (id.clone(), r.at))
+        {
             verbs.push(Verb::DeleteCas(self.keys.request(&id), at));
-            if let Some(result) = self.results.remove(&id) {
+            if let Some(result) = self.desk.results.remove(&id) {
                 verbs.push(Verb::DeleteCas(self.keys.request_result(&id), result.at));
             }
-            self.requests.remove(&id);
-        } else if let Some((id, result)) = self.results.iter().find(orphan) {
+            self.desk.requests.remove(&id);
+        } else if let Some((id, result)) = self.desk.results.iter().find(orphan) {
             let id = id.clone();
             verbs.push(Verb::DeleteCas(self.keys.request_result(&id), result.at));
-            self.results.remove(&id);
+            self.desk.results.remove(&id);
         } else {
             return;
         }
@@ -360,7 +379,7 @@ impl Node {
                 verbs.push(Verb::Set(key, encode(&value)));
             }
             Seat::Anybody => {
-                let known = self.results.get(&id).map_or(Index(0), |result| result.at);
+                let known = self.desk.results.get(&id).map_or(Index(0), |result| result.at);
                 verbs.push(Verb::Cas(key, known, encode(&value)));
             }
         }
@@ -378,7 +397,7 @@ impl Node {
         out: &mut Outbox,
     ) {
         let Ok(answer) = result else {
-            self.result_again = Some(now + RESULT_AGAIN);
+            self.desk.result_again = Some(now + RESULT_AGAIN);
             return;
         };
         let key = self.keys.request_result(&id);
@@ -386,7 +405,7 @@ impl Node {
             && let Some(entry) = entries.iter().find(|entry| entry.key == key)
         {
             let known = Answered { value: value.clone(), at: entry.modify, since: now };
-            self.results.insert(id.clone(), known);
+            self.desk.results.insert(id.clone(), known);
         }
         self.tell_result(&id, &value, out);
         self.begin_reinit(&id, out);
@@ -394,7 +413,7 @@ impl Node {
         if value.status != RequestStatus::Started || !current {
             return;
         }
-        let asked = self.requests.get(&id).and_then(|asked| asked.value.as_ref());
+        let asked = self.desk.requests.get(&id).and_then(|asked| asked.value.as_ref());
         let action = asked.and_then(|asked| Action::parse(&asked.verb, &asked.args).ok());
         match action {
             Some(Action::Switchover { .. }) if matches!(self.state, State::Primary) => {
@@ -427,7 +446,7 @@ impl Node {
     }
 
     fn tell_result(&mut self, id: &str, value: &ResultValue, out: &mut Outbox) {
-        let asked = self.requests.get(id).and_then(|asked| asked.value.as_ref());
+        let asked = self.desk.requests.get(id).and_then(|asked| asked.value.as_ref());
         let (verb, by) = asked.map_or(("?", "?"), |asked| (&asked.verb, &asked.by));
         let text = format!("{verb}, asked by {by}: {}", value.reason);
         let code = match value.status {

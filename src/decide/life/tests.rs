@@ -20,6 +20,7 @@ mod candidates;
 mod hung;
 mod joining;
 mod mishaps;
+mod parting;
 mod stopping;
 mod ways;
 

@@ -74,19 +74,19 @@ impl Node {
         if leads && !matches!(self.state, State::Primary) || !self.all_asked(now, id, wish, out) {
             return None;
         }
-        self.round = None;
+        self.desk.round = None;
         Some(if leads { self.fail_over_from_me(wish) } else { self.fail_over_alone(wish) })
     }
 
     /// Whether every member has said how far it is, or had the time to.
     fn all_asked(&mut self, now: At, id: &str, wish: &Failover, out: &mut Outbox) -> bool {
-        if self.round.as_ref().is_none_or(|round| round.id != id) {
-            self.round = Some(Round { id: id.to_owned(), begun: now, asked: false });
+        if self.desk.round.as_ref().is_none_or(|round| round.id != id) {
+            self.desk.round = Some(Round { id: id.to_owned(), begun: now, asked: false });
         }
         let me = self.me().clone();
         let leads = matches!(self.leadership(), Leadership::Open { .. });
         let mine = leads || wish.to.as_ref().is_none_or(|to| *to == me);
-        let Some(round) = &mut self.round else { return false };
+        let Some(round) = &mut self.desk.round else { return false };
         let begins = round.begun + if mine { Span::ZERO } else { LEAVE_TO_NAMED };
         if now < begins {
             return false;
@@ -314,14 +314,14 @@ impl Node {
         let epoch = self.epoch();
         let follower =
             matches!(self.leadership(), Leadership::Follower | Leadership::Taking) && !self.stop;
-        let found = self.requests.iter().find_map(|(id, asked)| {
+        let found = self.desk.requests.iter().find_map(|(id, asked)| {
             let failover = asked.value.as_ref().filter(|value| value.verb == "failover")?;
-            let result = &self.results.get(id)?.value;
+            let result = &self.desk.results.get(id)?.value;
             let mine = result.status == RequestStatus::Started && result.to.as_ref() == Some(&me);
             let forced = result.force && failover.args.contains_key("accept_loss");
             (follower && mine && result.epoch == epoch).then(|| (id.clone(), forced))
         });
-        match (found, &self.order) {
+        match (found, &self.desk.order) {
             (Some((id, _)), Some(order)) if order.id == id => {}
             (Some((id, forced)), _) => {
                 let until = now + ORDER_MOST;
@@ -329,7 +329,7 @@ impl Node {
                 self.begin_order(now, Order { id, until }, against.filter(|_| forced), out);
             }
             (None, Some(_)) => {
-                self.order = None;
+                self.desk.order = None;
                 self.tell_lead(now, LeadIn::Force(None), out);
             }
             (None, None) => {}
@@ -343,12 +343,12 @@ impl Node {
         against: Option<(Epoch, RunId)>,
         out: &mut Outbox,
     ) {
-        let said = self.results.get(&order.id).map(|result| result.value.reason.clone());
+        let said = self.desk.results.get(&order.id).map(|result| result.value.reason.clone());
         let code = if against.is_some() { "failover.forced" } else { "failover.ordered" };
         let text = format!("an operator orders this node to lead: {}", said.unwrap_or_default());
         self.decided(Reason::new(code, text), out);
         let until = order.until;
-        self.order = Some(order);
+        self.desk.order = Some(order);
         if against.is_some() {
             let force = Force { against, above: Epoch::NONE, until };
             self.tell_lead(now, LeadIn::Force(Some(force)), out);
@@ -357,7 +357,7 @@ impl Node {
 
     /// Whether an operator's order stands: what only keeps lictor from acting does not count then.
     pub(crate) fn is_ordered(&self) -> bool {
-        self.order.as_ref().is_some_and(|order| self.now < order.until)
+        self.desk.order.as_ref().is_some_and(|order| self.now < order.until)
     }
 
     /// Nobody leads, and the order came to nothing.
@@ -370,7 +370,7 @@ impl Node {
     ) -> Option<Outcome> {
         let to = started.to.as_ref()?;
         if to == self.me() {
-            let order = self.order.as_ref().filter(|order| order.id == id)?;
+            let order = self.desk.order.as_ref().filter(|order| order.id == id)?;
             let why = self.lead.explain(now).text;
             let text = format!("{to} did not get to lead within {ORDER_MOST}: {why}");
             return (now >= order.until).then(|| Outcome::failed(None, text));

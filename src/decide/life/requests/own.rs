@@ -45,9 +45,9 @@ impl Node {
     /// Answers that this node owes because a result names it. `true`: one was written.
     pub(super) fn tend_own(&mut self, now: At, out: &mut Outbox) -> bool {
         let me = self.me().clone();
-        let named = self.requests.iter().find_map(|(id, asked)| {
+        let named = self.desk.requests.iter().find_map(|(id, asked)| {
             let value = asked.value.as_ref()?;
-            let result = &self.results.get(id)?.value;
+            let result = &self.desk.results.get(id)?.value;
             let mine = result.status == RequestStatus::Started && result.to.as_ref() == Some(&me);
             // A leader that leaves names its successor first: that one stays.
             let leaves = match Action::parse(&value.verb, &value.args).ok()? {
@@ -60,12 +60,12 @@ impl Node {
             }?;
             mine.then(|| (id.clone(), leaves, result.clone()))
         });
-        if self.departure.is_some() {
+        if self.desk.departure.is_some() {
             return self.last_word(now, out);
         }
         let Some((id, leaves, result)) = named else { return false };
         if leaves {
-            self.departure = Some(Departure { id, give_up: None });
+            self.desk.departure = Some(Departure { id, give_up: None });
             self.begin_stop(now, out);
             return false;
         }
@@ -75,7 +75,7 @@ impl Node {
     fn tend_reinit(&mut self, id: String, told: &ResultValue, out: &mut Outbox) -> bool {
         let me = self.me().clone();
         let begun = told.by == me;
-        let Some(reinit) = self.reinit.as_ref().filter(|reinit| reinit.id == id) else {
+        let Some(reinit) = self.desk.reinit.as_ref().filter(|reinit| reinit.id == id) else {
             if begun {
                 let text = format!(
                     "lictor on {me} was restarted meanwhile; if its data is still the old one, ask \
@@ -92,7 +92,7 @@ impl Node {
             if !idle || !free {
                 return false;
             }
-            self.reinit = Some(Reinit { id: id.clone(), stage: Stage::Asked });
+            self.desk.reinit = Some(Reinit { id: id.clone(), stage: Stage::Asked });
             let text = format!("{me} stops its application and wipes its data");
             self.say(id, Outcome::started(me, text), out);
             return true;
@@ -100,7 +100,7 @@ impl Node {
         let progress = match (reinit.stage, &self.state) {
             (Stage::Asked, _) if !begun => {
                 // The write of the beginning failed: again.
-                self.reinit = None;
+                self.desk.reinit = None;
                 return false;
             }
             (Stage::Asked | Stage::Marking | Stage::Wiping, _) => return false,
@@ -108,7 +108,7 @@ impl Node {
                 let leader = self.follow.current().map(|follows| follows.node.clone());
                 let leader = leader.map_or_else(|| "nobody".into(), |node| node.to_string());
                 let text = format!("{me} was wiped, cloned again, and follows {leader}");
-                self.reinit = None;
+                self.desk.reinit = None;
                 self.say(id, Outcome::done(Some(me), text), out);
                 return true;
             }
@@ -127,14 +127,14 @@ impl Node {
 
     /// The beginning of a `reinit` is in KV: mark, kill, wipe.
     pub(super) fn begin_reinit(&mut self, id: &str, out: &mut Outbox) {
-        let asked = self.reinit.as_mut().filter(|r| r.id == id && r.stage == Stage::Asked);
+        let asked = self.desk.reinit.as_mut().filter(|r| r.id == id && r.stage == Stage::Asked);
         let Some(reinit) = asked else { return };
         reinit.stage = Stage::Marking;
         out.push(Effect::WriteMarker);
     }
 
     pub(crate) fn marked_for_reinit(&mut self, now: At, out: &mut Outbox) {
-        let Some(reinit) = self.reinit.as_mut().filter(|r| r.stage == Stage::Marking) else {
+        let Some(reinit) = self.desk.reinit.as_mut().filter(|r| r.stage == Stage::Marking) else {
             return;
         };
         reinit.stage = Stage::Wiping;
@@ -144,35 +144,38 @@ impl Node {
     }
 
     pub(crate) fn wiped_for_reinit(&mut self) {
-        if let Some(reinit) = self.reinit.as_mut().filter(|r| r.stage == Stage::Wiping) {
+        if let Some(reinit) = self.desk.reinit.as_mut().filter(|r| r.stage == Stage::Wiping) {
             reinit.stage = Stage::Cloning;
         }
     }
 
     /// Whether the exit waits for the last word of a node that leaves.
     pub(crate) fn has_last_word(&mut self, now: At) -> bool {
-        let Some(departure) = &mut self.departure else { return false };
+        let Some(departure) = &mut self.desk.departure else { return false };
         departure.give_up = Some(now + LAST_WORD_MOST);
         true
     }
 
     /// Whether the own record is on its way out: it is written no more.
     pub(crate) fn is_departing(&self) -> bool {
-        self.departure.as_ref().is_some_and(|departure| departure.give_up.is_some())
+        self.desk.departure.as_ref().is_some_and(|departure| departure.give_up.is_some())
     }
 
     fn last_word(&mut self, now: At, out: &mut Outbox) -> bool {
-        let Some(Departure { id, give_up: Some(give_up) }) = self.departure.clone() else {
+        let Some(Departure { id, give_up: Some(give_up) }) = self.desk.departure.clone() else {
             return false;
         };
-        if self.left {
+        if self.desk.left {
             return false;
         }
         let me = self.me().clone();
-        let said =
-            self.results.get(&id).is_none_or(|known| known.value.status != RequestStatus::Started);
+        let said = self
+            .desk
+            .results
+            .get(&id)
+            .is_none_or(|known| known.value.status != RequestStatus::Started);
         if now >= give_up || said {
-            self.left = true;
+            self.desk.left = true;
             let why = if said { "left the cluster" } else { "left; its record may still stand" };
             out.push(Effect::Exit { code: 0, why: why.into() });
             return false;

@@ -42,10 +42,10 @@ impl Node {
     /// Nodes that nobody may count on any more.
     pub(crate) fn parting(&self) -> BTreeSet<NodeName> {
         let mut nodes = BTreeSet::new();
-        for (id, asked) in &self.requests {
-            let started = match self.results.get(id) {
+        for (id, asked) in &self.desk.requests {
+            let started = match self.desk.results.get(id) {
                 Some(result) => result.value.status == RequestStatus::Started,
-                None => self.parting.as_ref().is_some_and(|parting| parting.id == *id),
+                None => self.desk.parting.as_ref().is_some_and(|parting| parting.id == *id),
             };
             let node = asked.value.as_ref().filter(|_| started).and_then(|asked| {
                 match Action::parse(&asked.verb, &asked.args).ok()? {
@@ -154,10 +154,10 @@ impl Node {
             return plain(Outcome::started(node.clone(), text));
         }
         let mine = node == self.me();
-        let parting = match &self.parting {
+        let parting = match &self.desk.parting {
             Some(parting) if parting.id == id => parting.begun,
             Some(_) | None => {
-                self.parting = Some(Parting { id: id.to_owned(), begun: now });
+                self.desk.parting = Some(Parting { id: id.to_owned(), begun: now });
                 now
             }
         };
@@ -174,7 +174,7 @@ impl Node {
         match self.choose(None) {
             Ok(_) if self.still_asking(now, out) => None,
             Ok(to) => {
-                self.choosing = None;
+                self.desk.choosing = None;
                 let text = format!("{me} hands over to {to} before it leaves");
                 plain(Outcome::started(to, text))
             }
@@ -235,10 +235,10 @@ impl Node {
                 ));
             }
         }
-        let begun = match &self.parting {
+        let begun = match &self.desk.parting {
             Some(parting) if parting.id == id => parting.begun,
             Some(_) | None => {
-                self.parting = Some(Parting { id: id.to_owned(), begun: now });
+                self.desk.parting = Some(Parting { id: id.to_owned(), begun: now });
                 now
             }
         };
@@ -248,7 +248,7 @@ impl Node {
             return Ok(true);
         }
         if now.since(begun) >= PART_MOST {
-            self.parting = None;
+            self.desk.parting = None;
             return Err(format!("{node} could not be taken off the list within {PART_MOST}"));
         }
         Ok(false)

@@ -42,7 +42,7 @@ impl Node {
             }
             Err(reason) => Outcome::refused(reason),
         };
-        self.choosing = None;
+        self.desk.choosing = None;
         Some(outcome)
     }
 
@@ -70,8 +70,8 @@ impl Node {
             .filter(|member| member.node != *self.me() && self.fit(member).is_ok())
             .map(|member| member.node.clone())
             .collect();
-        let Some(until) = self.choosing else {
-            self.choosing = Some(now + CHOOSE_MOST);
+        let Some(until) = self.desk.choosing else {
+            self.desk.choosing = Some(now + CHOOSE_MOST);
             self.peers.forget_orders();
             for node in &fit {
                 self.ask_position(now, node, out);
