@@ -66,6 +66,7 @@ pub struct Timeouts {
     pub position: Span,
     pub health: Span,
     pub sync: Span,
+    pub reload: Span,
 }
 
 /// What must be the same on every node; may come from KV.
@@ -195,7 +196,7 @@ fn check_local(local: &Local, purpose: Purpose) -> Result<(), ConfigError> {
         Purpose::Ask if local.cluster.is_none() => {
             return refuse("there is no cluster to ask; name it with --cluster or LICTOR_CLUSTER");
         }
-        Purpose::Ask => return Ok(()),
+        Purpose::Ask | Purpose::Show => return Ok(()),
         Purpose::Run if local.command.is_empty() => {
             return refuse("there is no command to run; write it after \"--\" or set command");
         }
@@ -378,6 +379,7 @@ fn timeouts(raw: &RawTimeouts, lease: Span) -> Timeouts {
         position: span(raw.position),
         health: span(raw.health),
         sync: span(raw.sync),
+        reload: span(raw.reload),
     }
 }
 
@@ -404,6 +406,7 @@ fn check_cluster(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigErro
         ("timeouts.position", t.position),
         ("timeouts.health", t.health),
         ("timeouts.sync", t.sync),
+        ("timeouts.reload", t.reload),
     ] {
         if value == Span::ZERO {
             return refuse(format!("{name} is 0; write a duration above it"));

@@ -3,7 +3,8 @@
 
 use super::environment::Environment;
 use super::error::{ConfigError, Place};
-use super::settings::{self, GROUPS, Kind, Raw, Scope, Setting};
+use super::settings::{self, GROUPS, Raw, Scope, Setting};
+use super::shape::Kind;
 use super::substitute::fill;
 use serde::Deserialize;
 use std::path::Path;
@@ -125,7 +126,7 @@ fn check_key(name: &str, source: Source<'_>) -> Result<(), String> {
     }
 }
 
-fn unknown(name: &str) -> String {
+pub fn unknown(name: &str) -> String {
     match nearest(name, settings::all().map(|setting| setting.name)) {
         Some(near) => format!("unknown setting {name}; did you mean {near}?"),
         None => format!("unknown setting {name}; docs/settings.md lists them all"),
@@ -145,6 +146,20 @@ fn fill_all(value: &mut Spanned<DeValue<'_>>, env: &Environment) -> Result<(), (
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
             Ok(())
         }
+    }
+}
+
+/// Consul's own variable for a setting; empty for one that has none.
+pub fn consul_variable(name: &str) -> &'static str {
+    match name {
+        "consul.addresses" => "CONSUL_HTTP_ADDR",
+        "consul.token" => "CONSUL_HTTP_TOKEN",
+        "consul.token_file" => "CONSUL_HTTP_TOKEN_FILE",
+        "consul.ca" => "CONSUL_CACERT",
+        "consul.cert" => "CONSUL_CLIENT_CERT",
+        "consul.key" => "CONSUL_CLIENT_KEY",
+        "consul.ssl" => "CONSUL_HTTP_SSL",
+        _ => "",
     }
 }
 

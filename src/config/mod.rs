@@ -5,16 +5,21 @@
 //! and says where they stand. What comes out is complete and checked: nobody else reads files or
 //! variables, or supplies a default.
 //!
-//! [`load`] is called before any thread exists, and again by the driver with the text of
-//! `state/config`. The layers without KV must hold together by themselves.
+//! [`load`] is called before any thread exists. The layers without KV must hold together by
+//! themselves; the driver keeps them as [`Layers`], against which every new text of `state/config`
+//! is checked.
 
 mod check;
 mod docs;
+mod edit;
 mod environment;
 mod error;
 mod layer;
+mod layers;
+mod schema;
 mod secret;
 mod settings;
+mod shape;
 mod substitute;
 #[cfg(test)]
 mod tests;
@@ -22,18 +27,20 @@ mod values;
 
 pub use check::{ClusterSettings, Consul, Log, PRIORITY, Timeouts, Tls, read_secret, secret_of};
 pub use docs::settings_page;
+pub use edit::{NotWritten, may_write, merge, set, unset};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
+pub use layers::{Effective, Layers, Origin, Shared, kv_text};
+pub use schema::schema;
 pub use secret::Secret;
-pub use settings::{Kind, Preset, Scope, Setting, all as all_settings};
+pub use settings::{GROUPS, Preset, Scope, Setting, all as all_settings};
+pub use shape::{Form, Kind};
 pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash, check_name};
 
 use crate::decide::lead::LeadConfig;
 use crate::decide::records::Roles;
 use crate::decide::time::Span;
 use crate::decide::types::{ClusterName, NodeName};
-use layer::Source;
-use settings::Raw;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -41,8 +48,11 @@ use std::path::{Path, PathBuf};
 /// Read if it exists and no other file is named.
 pub const DEFAULT_FILE: &str = "/etc/lictor/lictor.toml";
 
-/// The largest configuration that is read: a value in KV can't be larger.
+/// The largest file that is read.
 const TEXT_MAX: u64 = 512 * 1_024;
+
+/// The largest `state/config`: it is parsed between two steps of the core.
+pub const KV_MAX: usize = 64 * 1_024;
 
 /// How long one rank of candidates waits for the one before; for speed only, never for safety.
 const RANK_STEP: Span = Span(50);
@@ -54,6 +64,8 @@ pub enum Purpose {
     Run,
     /// `config check`: as a run, but the command may follow later.
     Check,
+    /// `config show`: whatever there is.
+    Show,
     /// `status`, `switchover` and other commands that only ask.
     Ask,
 }
@@ -133,13 +145,13 @@ impl Local {
 }
 
 impl Config {
-    /// What the lease needs to know.
-    pub fn lead(&self) -> LeadConfig {
+    /// What the lease needs to know, under these settings of the cluster.
+    pub fn lead(&self, cluster: &ClusterSettings) -> LeadConfig {
         LeadConfig {
-            lease: self.cluster.lease,
+            lease: cluster.lease,
             lease_max: self.local.lease_max,
-            request_timeout: self.cluster.request_timeout,
-            sync: self.cluster.sync,
+            request_timeout: cluster.request_timeout,
+            sync: cluster.sync,
             rank_step: RANK_STEP,
             peer: self.local.peer(),
             app: self.local.app(),
@@ -149,56 +161,7 @@ impl Config {
 
 /// Reads all layers and checks the result.
 pub fn load(args: &LoadArgs) -> Result<Config, ConfigError> {
-    let mut raw = defaults();
-    if let Some(text) = &args.kv {
-        raw.cover(layer::from_toml(text, Source::Kv)?);
-    }
-    if let Some((path, text)) = read_file(args.file.as_deref())? {
-        cover(&mut raw, layer::from_toml(&text, Source::File(&path, &args.env))?);
-    }
-    cover(&mut raw, layer::from_consul_variables(&args.env)?);
-    let (variables, warnings) = layer::from_variables(&args.env)?;
-    cover(&mut raw, variables);
-    cover(&mut raw, layer::from_flags(&args.flags)?);
-    if !args.command.is_empty() {
-        raw.command = Some(args.command.clone());
-    }
-    let local = check::local(&raw, args.purpose)?;
-    let cluster = check::cluster(&raw, local.lease_max).map_err(|error| name_kv(error, args))?;
-    Ok(Config { local, cluster, warnings })
-}
-
-/// The other layers held together by themselves before KV was read, so the mend may be there.
-fn name_kv(error: ConfigError, args: &LoadArgs) -> ConfigError {
-    match error {
-        ConfigError::Check(what) if args.kv.is_some() => {
-            ConfigError::Check(format!("with KV state/config: {what}"))
-        }
-        ConfigError::Check(_) | ConfigError::Unreadable { .. } | ConfigError::Value { .. } => error,
-    }
-}
-
-/// Covers a layer; a token covers a token file and the other way round, for they are one thing.
-fn cover(raw: &mut Raw, over: Raw) {
-    if over.consul.token.is_some() || over.consul.token_file.is_some() {
-        raw.consul.token = None;
-        raw.consul.token_file = None;
-    }
-    raw.cover(over);
-}
-
-/// The lowest layer, from the settings' own table.
-fn defaults() -> Raw {
-    let mut raw = Raw::default();
-    for setting in settings::all() {
-        if let Preset::Is(text) = setting.preset {
-            let place = Place::Flag(setting.name.to_owned());
-            let one =
-                layer::one(setting, text, place).expect("test every_default_is_set reads all");
-            raw.cover(one);
-        }
-    }
-    raw
+    Layers::read(args)?.config(args.kv.as_deref())
 }
 
 fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>, ConfigError> {

@@ -5,60 +5,23 @@
 //! not here does not exist.
 
 use super::secret::Secret;
+use super::shape::{Form, Kind, Shape};
 use super::values::{Duration, LogFormat, LogLevel, Name, OnConsulLoss, OnCrash, Sync};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Who may set it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Image, file, environment and flags only: who may write KV must not get a shell in every
     /// container.
     Local,
     /// KV `state/config` too.
     Cluster,
-}
-
-/// How it is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    Text,
-    Duration,
-    Number,
-    Switch,
-    Secret,
-    List,
-    Table,
-}
-
-impl Kind {
-    /// Has an environment variable.
-    pub fn is_scalar(self) -> bool {
-        match self {
-            Kind::Text | Kind::Duration | Kind::Number | Kind::Switch | Kind::Secret => true,
-            Kind::List | Kind::Table => false,
-        }
-    }
-
-    /// Has a flag: scalars, but never a secret, for arguments can be seen by every user of the
-    /// machine.
-    pub fn has_flag(self) -> bool {
-        self.is_scalar() && self != Kind::Secret
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Text => "text",
-            Kind::Duration => "duration",
-            Kind::Number => "number",
-            Kind::Switch => "true or false",
-            Kind::Secret => "secret",
-            Kind::List => "list",
-            Kind::Table => "table",
-        }
-    }
 }
 
 /// What holds when nobody sets it.
@@ -77,6 +40,7 @@ pub struct Setting {
     pub name: &'static str,
     pub scope: Scope,
     pub kind: Kind,
+    pub form: Form,
     pub preset: Preset,
     pub about: &'static str,
 }
@@ -103,24 +67,6 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 /// The names of the groups: tables of the file that hold settings of their own.
 pub const GROUPS: [&str; 5] = ["roles", "consul", "tls", "log", "timeouts"];
 
-trait Shape {
-    const KIND: Kind;
-}
-
-macro_rules! shapes {
-    ($($type:ty => $kind:ident),* $(,)?) => {
-        $(impl Shape for $type { const KIND: Kind = Kind::$kind; })*
-    };
-}
-
-shapes! {
-    String => Text, PathBuf => Text, IpAddr => Text, SocketAddr => Text, Name => Text, Sync => Text,
-    OnCrash => Text, OnConsulLoss => Text, LogLevel => Text, LogFormat => Text,
-    Duration => Duration, u16 => Number, u32 => Number, bool => Switch, Secret => Secret,
-    Vec<String> => List, Vec<Name> => List, BTreeMap<String, String> => Table,
-    BTreeMap<Name, u32> => Table, BTreeMap<Name, PathBuf> => Table,
-}
-
 macro_rules! settings {
     (
         $(#[$doc:meta])* $name:ident, $prefix:literal,
@@ -140,6 +86,7 @@ macro_rules! settings {
                 name: concat!($prefix, stringify!($field)),
                 scope: Scope::$scope,
                 kind: <$type as Shape>::KIND,
+                form: <$type as Shape>::FORM,
                 preset: $preset,
                 about: $about,
             }),*];
@@ -149,6 +96,16 @@ macro_rules! settings {
             pub fn cover(&mut self, over: $name) {
                 $(if over.$field.is_some() { self.$field = over.$field; })*
                 $(self.$group.cover(over.$group);)*
+            }
+
+            /// What is set, as it would be written.
+            pub fn shown(&self) -> Vec<(&'static str, Value)> {
+                let mut all = Vec::new();
+                $(if let Some(value) = &self.$field {
+                    all.push((concat!($prefix, stringify!($field)), value.shown()));
+                })*
+                $(all.extend(self.$group.shown());)*
+                all
             }
         }
     };
@@ -316,5 +273,6 @@ settings! {
         position: Duration, Cluster, Is("5s"), "The position hook.";
         health: Duration, Cluster, Is("5s"), "The health hook.";
         sync: Duration, Cluster, Is("5s"), "The sync hook.";
+        reload: Duration, Cluster, Is("10s"), "The reload hook.";
     } {}
 }

@@ -13,6 +13,16 @@ fn args(purpose: Purpose) -> LoadArgs {
     }
 }
 
+/// A member's record, as of an older version.
+pub(super) fn member(name: &str) -> crate::decide::records::MemberValue {
+    let record = serde_json::json!({
+        "v": 1, "node": name, "run": "r", "disk": "d", "cluster": null, "roles": {}, "peer": "",
+        "app": "", "zone": "", "host": "", "priority": 100, "no_failover": false,
+        "state": "replica", "floor": 1, "follows": null, "version": "1",
+    });
+    serde_json::from_value(record).expect("a record without the newer fields")
+}
+
 fn with_file(text: &str, args: LoadArgs) -> Result<Config, String> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("lictor.toml");

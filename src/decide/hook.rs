@@ -18,10 +18,12 @@ pub enum Hook {
     Sync,
     Position,
     Health,
+    /// The configuration changed; not required.
+    Reload,
 }
 
 impl Hook {
-    pub const ALL: [Hook; 8] = [
+    pub const ALL: [Hook; 9] = [
         Hook::Bootstrap,
         Hook::PreStart,
         Hook::Replicate,
@@ -30,6 +32,7 @@ impl Hook {
         Hook::Sync,
         Hook::Position,
         Hook::Health,
+        Hook::Reload,
     ];
 
     /// The file name in the hooks directory, and `LICTOR_HOOK`.
@@ -43,6 +46,7 @@ impl Hook {
             Hook::Sync => "sync",
             Hook::Position => "position",
             Hook::Health => "health",
+            Hook::Reload => "reload",
         }
     }
 

@@ -7,6 +7,7 @@
 use super::call::{Answer, Call, Entry, StoreError};
 use super::hook::{HookCall, HookEnd};
 use super::lead::Seen;
+use super::life::ConfigNews;
 use super::peer::{Ask, PeerCall, PeerError, Told};
 use super::reason::Reason;
 use super::records::{Follows, RequestValue};
@@ -145,6 +146,12 @@ pub enum Input {
         what: Renewed,
         result: Result<(), String>,
     },
+    /// `state/config` or the own file changed, and what became of it.
+    Config(ConfigNews),
+    /// The volume could not keep the last good `state/config`.
+    ConfigNotKept {
+        what: String,
+    },
     /// SIGTERM or SIGINT to lictor.
     Stop,
 }
@@ -180,6 +187,8 @@ pub enum Effect {
     /// Not answered: a candidate again after a restart, no more.
     PersistFollows(Follows),
     PersistClusterId(ClusterId),
+    /// The last good `state/config`; answered by `ConfigNotKept` when that failed.
+    PersistConfig(Option<String>),
     WriteMarker,
     RemoveMarker,
     /// Remove everything in the application's directory.

@@ -109,8 +109,26 @@ pub struct MemberValue {
     /// Unix time in milliseconds until which it lets others lead, after a term that it lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_until: Option<u64>,
+    /// The longest lease it accepts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_max: Option<Span>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigNote>,
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// Which cluster configuration a node runs with.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct ConfigNote {
+    /// Equal where all values are.
+    pub digest: String,
+    /// Cluster settings that the node sets by itself, past KV.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<String>,
+    /// Why `state/config` is not what it runs with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad: Option<String>,
 }
 
 /// The term a node's `replicate` succeeded for.

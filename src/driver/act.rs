@@ -78,6 +78,13 @@ impl Driver {
             self.try_port(call);
             return;
         }
+        if call.hook == Hook::Reload
+            && hooks::check(&self.config.local.hooks, Hook::Reload).is_err()
+        {
+            let end = HookEnd::Done { answer: None };
+            self.queue.push_back(Input::HookEnded { id, end });
+            return;
+        }
         if call.hook == Hook::Promote {
             // It may not start after this, and may run on under a lease that is renewed meanwhile.
             if call.valid_until.take().is_some_and(|until| clock::now() >= until) {

@@ -61,6 +61,8 @@ impl Meter {
             | Input::PeerAsked { .. }
             | Input::Action { .. }
             | Input::Renewed { .. }
+            | Input::Config(_)
+            | Input::ConfigNotKept { .. }
             | Input::Stop => {}
         }
     }
@@ -95,6 +97,7 @@ impl Meter {
             | Effect::PersistFloor(_)
             | Effect::PersistFollows(_)
             | Effect::PersistClusterId(_)
+            | Effect::PersistConfig(_)
             | Effect::WriteMarker
             | Effect::RemoveMarker
             | Effect::Wipe

@@ -17,7 +17,9 @@
 
 mod act;
 mod app;
+mod live;
 mod meter;
+mod operate;
 mod publish;
 mod rotate;
 mod settings;
@@ -66,6 +68,7 @@ pub(super) struct App {
 pub(super) struct Driver {
     node: Node,
     config: Arc<Config>,
+    live: live::Live,
     store: ConsulStore,
     guard: Guard,
     children: Children,
@@ -80,6 +83,7 @@ pub(super) struct Driver {
     app: Option<App>,
     app_user: Option<crate::process::user::User>,
     inputs: mpsc::Sender<Input>,
+    inside: mpsc::Sender<live::Inside>,
     queue: VecDeque<Input>,
     asked: BTreeMap<OpId, oneshot::Sender<Told>>,
     actions: BTreeMap<OpId, oneshot::Sender<ActionReply>>,
@@ -98,6 +102,7 @@ pub(super) struct Driver {
 /// What the loop listens to beside the driver's own state.
 pub(super) struct Ears {
     pub inputs: mpsc::Receiver<Input>,
+    inside: mpsc::Receiver<live::Inside>,
     pub incoming: mpsc::Receiver<Incoming>,
     pub signals: Signals,
 }
@@ -110,6 +115,7 @@ impl Driver {
     /// Runs until the core says `Exit`; the code to leave with.
     pub(super) async fn live(mut self, mut ears: Ears) -> i32 {
         self.queue.push_back(Input::Tick);
+        self.begin_config();
         loop {
             self.settle().await;
             if let Some(code) = self.leaving {
@@ -124,6 +130,7 @@ impl Driver {
                 () = guard.news() => self.guard_news(),
                 signal = ears.signals.next() => self.signal(signal),
                 Some(input) = ears.inputs.recv() => self.queue.push_back(input),
+                Some(inside) = ears.inside.recv() => self.inside(inside),
                 Some(incoming) = ears.incoming.recv() => self.incoming(incoming),
                 () = tokio::time::sleep(wait) => self.queue.push_back(Input::Tick),
             }
@@ -140,6 +147,7 @@ impl Driver {
     async fn settle(&mut self) {
         while let Some(input) = self.queue.pop_front() {
             let mut effects = Vec::new();
+            self.look_at_config(&input);
             self.meter.input(clock::now(), &input);
             self.node.step(now(), input, &mut effects);
             self.meter.epoch(self.node.epoch());
@@ -150,7 +158,7 @@ impl Driver {
         }
         let at = clock::now();
         self.board.stepped(at);
-        self.board.publish(publish::published(&self.node, at));
+        self.board.publish(publish::published(&self.node, &self.live.page, at));
         self.ask_for_key(at);
     }
 
@@ -189,6 +197,7 @@ impl Driver {
                 self.asked.insert(id, reply);
                 self.queue.push_back(Input::PeerAsked { id, from, from_run: run, ask });
             }
+            Incoming::Config { ask, reply } => self.config_asked(ask, reply),
             Incoming::Action { action, by, reply, .. } => {
                 let epoch = self.node.epoch();
                 let request = setup::request(&action, by, epoch, wall::now_ms());
@@ -268,6 +277,9 @@ impl Driver {
                     Input::ClusterIdDurable(id),
                     failed,
                 );
+            }
+            Effect::PersistConfig(text) => {
+                self.keep_config(text);
             }
             Effect::WriteMarker => {
                 self.on_volume(|volume| volume.write_marker(), Input::MarkerWritten, failed);

@@ -5,9 +5,10 @@ use crate::decide::reason::Reason;
 use crate::decide::time::At;
 use crate::decide::types::NodeName;
 use crate::http::{App, Published, Role};
+use serde_json::Value;
 use std::sync::Arc;
 
-pub(super) fn published(node: &Node, now: At) -> Published {
+pub(super) fn published(node: &Node, config: &Arc<Value>, now: At) -> Published {
     let shown = node.snapshot(now);
     let role = match shown.role {
         "primary" => Role::Primary,
@@ -33,6 +34,7 @@ pub(super) fn published(node: &Node, now: At) -> Published {
         leader_since: shown.leader_since,
         reason: shown.reason,
         status: Arc::new(shown.status),
+        config: Arc::clone(config),
     }
 }
 
@@ -64,5 +66,6 @@ pub(super) fn waiting(node: &NodeName, why: &str) -> Published {
         leader_since: At(0),
         reason,
         status: Arc::new(status),
+        config: Arc::new(serde_json::json!({"v": 1, "settings": []})),
     }
 }

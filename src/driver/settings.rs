@@ -1,18 +1,18 @@
 //! From the checked configuration to what the core must know.
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Shared};
 use crate::decide::lead::SyncMode;
-use crate::decide::life::{OnCrash, Settings, Timeouts};
+use crate::decide::life::{OnCrash, Settings, Stated, Timeouts};
 
-pub(super) fn settings(config: &Config) -> Settings {
-    let (local, cluster) = (&config.local, &config.cluster);
+pub(super) fn settings(config: &Config, shared: &Shared) -> Settings {
+    let (local, cluster) = (&config.local, &shared.settings);
     let on_crash = match cluster.on_crash {
         config::OnCrash::Failover => OnCrash::Failover,
         config::OnCrash::Restart => OnCrash::Restart,
     };
     let times = &cluster.timeouts;
     Settings {
-        lead: config.lead(),
+        lead: config.lead(cluster),
         demote_budget: cluster.demote_budget,
         kill_budget: cluster.kill_budget,
         on_crash,
@@ -27,6 +27,7 @@ pub(super) fn settings(config: &Config) -> Settings {
             position: times.position,
             health: times.health,
             sync: times.sync,
+            reload: times.reload,
         },
         bootstrap_expect: cluster.bootstrap_expect,
         priorities: cluster.priorities.clone(),
@@ -48,12 +49,17 @@ pub(super) fn settings(config: &Config) -> Settings {
         tags: local.tags.clone(),
         roles: local.roles.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        stated: Stated {
+            listed: shared.listed(),
+            digest: shared.digest(),
+            own: shared.overridden(),
+        },
     }
 }
 
 /// `sync` needs its hook: without one a promise of no loss would be empty.
-pub(super) fn needs_sync_hook(config: &Config) -> bool {
-    match config.cluster.sync {
+pub(super) fn needs_sync_hook(mode: SyncMode) -> bool {
+    match mode {
         SyncMode::Off => false,
         SyncMode::On | SyncMode::Strict(_) => true,
     }

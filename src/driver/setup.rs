@@ -1,10 +1,11 @@
 //! From a checked configuration to a running driver, in the order the module's doc tells.
 
+use super::live::{self, Live, Stands};
 use super::meter::Meter;
 use super::rotate::Rotation;
 use super::volume::{Volume, VolumeError};
 use super::{Driver, Ears, INPUTS_MAX, publish, settings, wall, watch};
-use crate::config::{self, Config, ConfigError, LoadArgs};
+use crate::config::{self, Config, ConfigError, Layers, LoadArgs};
 use crate::consul::{Address, ConsulStore, Secret as ConsulSecret, Settings, SetupError, Tls};
 use crate::decide::action::Action;
 use crate::decide::call::{Answer, Call, StoreError};
@@ -34,6 +35,8 @@ use tokio::sync::{Notify, mpsc};
 const CONSUL_AGAIN: Span = Span::secs(1);
 /// fsync, name look-ups and directory walks; they never spawn or wait for processes.
 const BLOCKING_THREADS: usize = 2;
+/// Reloads that wait for the loop; more wait for their place.
+const RELOADS_MAX: usize = 4;
 const FLUSH: Duration = Duration::from_millis(500);
 
 /// What ends a start. The exit code is part of the contract.
@@ -41,6 +44,9 @@ const FLUSH: Duration = Duration::from_millis(500);
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `state/config`, with its place, and nothing kept of a former run.
+    #[error("{0}")]
+    Shared(String),
     #[error("{0}; a node of a cluster needs it there and executable (chmod +x)")]
     Hook(#[from] Missing),
     #[error(transparent)]
@@ -61,6 +67,7 @@ impl StartError {
     pub fn code(&self) -> i32 {
         match self {
             StartError::Config(_)
+            | StartError::Shared(_)
             | StartError::Hook(_)
             | StartError::Consul(_)
             | StartError::Tls(_) => 64,
@@ -103,7 +110,7 @@ fn check_hooks(config: &Config) -> Result<(), StartError> {
     for hook in required {
         hooks::check(dir, hook)?;
     }
-    if settings::needs_sync_hook(config) {
+    if settings::needs_sync_hook(config.cluster.sync) {
         hooks::check(dir, Hook::Sync)?;
     }
     Ok(())
@@ -145,19 +152,17 @@ async fn start(
     let (server, incoming) = Server::bind(config.local.listen, parts.clone()).await?;
     tokio::spawn(server.run());
     let store = store(&config)?;
-    let Some(text) = reach(&config, &store, &parts.board, &mut signals).await? else {
+    let asked = (&store, &parts.board, &mut signals);
+    let Some((config, live)) = configured(config, load, volume.config.as_deref(), asked).await?
+    else {
         return Ok(0);
     };
-    let config = Arc::new(config::load(&LoadArgs { kv: text, ..load })?);
-    // KV may have asked for `sync`.
-    check_hooks(&config)?;
-    for warning in &config.warnings {
-        tracing::warn!(event = "config.warning", warning);
-    }
     let identity = Identity { node, run, disk: volume.disk.clone() };
     let boot = boot(&config, &volume, identity)?;
-    let node = Node::new(boot, settings::settings(&config), Now { at, wall: wall::now_ms() });
+    let settings = settings::settings(&config, &live.shared);
+    let node = Node::new(boot, settings, Now { at, wall: wall::now_ms() });
     let (inputs, listen) = mpsc::channel(INPUTS_MAX);
+    let (inside, from_inside) = mpsc::channel(RELOADS_MAX);
     let refused = Arc::new(Notify::new());
     let keys = node.keys().clone();
     watch::spawn(&keys, &store, &inputs, &parts.metrics);
@@ -177,6 +182,7 @@ async fn start(
         hooks: hooks_of(&config, &volume, &children, guard)?,
         app_user: user_of(config.local.app_user.as_deref())?,
         config,
+        live,
         store,
         guard: guard.clone(),
         children,
@@ -188,6 +194,7 @@ async fn start(
         volume_order: Default::default(),
         app: None,
         inputs,
+        inside,
         queue: Default::default(),
         asked: BTreeMap::new(),
         actions: BTreeMap::new(),
@@ -198,7 +205,7 @@ async fn start(
         under_way: Default::default(),
         leaving: None,
     };
-    Ok(driver.live(Ears { inputs: listen, incoming, signals }).await)
+    Ok(driver.live(Ears { inputs: listen, inside: from_inside, incoming, signals }).await)
 }
 
 /// What the port answers from.
@@ -216,6 +223,33 @@ fn parts(config: &Config, run: &RunId) -> Result<Parts, StartError> {
         tls: node_tls(config)?,
         metrics: Metrics::new(telemetry::dropped),
     })
+}
+
+/// While Consul is not there, what it said last is the best guess of how long it may take.
+fn last_known(config: Config, layers: &Layers, kept: Option<&str>) -> Config {
+    match kept.and_then(|text| live::shared(layers, &config, Some(text)).ok()) {
+        Some(shared) => Config { cluster: shared.settings, ..config },
+        None => config,
+    }
+}
+
+/// The configuration with what Consul says; `kept` is the volume's. `None`: asked to stop meanwhile.
+async fn configured(
+    config: Config,
+    load: LoadArgs,
+    kept: Option<&str>,
+    (store, board, signals): (&ConsulStore, &Board, &mut Signals),
+) -> Result<Option<(Arc<Config>, Live)>, StartError> {
+    let layers = Layers::read(&load)?;
+    let config = last_known(config, &layers, kept);
+    let Some(stands) = reach(&config, store, board, signals).await? else { return Ok(None) };
+    let live = Live::first(load, layers, &config, stands, kept).map_err(StartError::Shared)?;
+    let cluster = live.shared.settings.clone();
+    let config = Arc::new(Config { cluster, ..config });
+    for warning in &config.warnings {
+        tracing::warn!(event = "config.warning", warning);
+    }
+    Ok(Some((config, live)))
 }
 
 /// The store as configured.
@@ -265,7 +299,7 @@ async fn reach(
     store: &ConsulStore,
     board: &Board,
     signals: &mut Signals,
-) -> Result<Option<Option<String>>, StartError> {
+) -> Result<Option<Stands>, StartError> {
     let cluster = config.local.cluster.clone().unwrap_or_else(|| ClusterName::new(""));
     let keys = Keys::new(&cluster);
     let limit = config.cluster.request_timeout;
@@ -273,11 +307,11 @@ async fn reach(
     loop {
         board.stepped(clock::now());
         match ask(store, &keys, limit).await {
-            Ok(text) => {
+            Ok(stands) => {
                 if said {
                     tracing::info!(event = "start.consul-answers");
                 }
-                return Ok(Some(text));
+                return Ok(Some(stands));
             }
             Err(StoreError::Denied(why)) => return Err(StartError::Denied(why)),
             Err(error) => {
@@ -307,18 +341,20 @@ async fn reach(
     }
 }
 
-async fn ask(store: &ConsulStore, keys: &Keys, limit: Span) -> Result<Option<String>, StoreError> {
+async fn ask(store: &ConsulStore, keys: &Keys, limit: Span) -> Result<Stands, StoreError> {
     store.prove_token(&keys.leader(), limit).await?;
     let read = Call::Read { key: keys.config(), recurse: false };
     match store.call(read, limit).await? {
         Answer::Entries(entries) => {
-            Ok(entries.into_iter().next().map(|e| String::from_utf8_lossy(&e.value).into_owned()))
+            let entry = entries.into_iter().next();
+            let stands = entry.map(|e| Stands { index: e.modify, bytes: Some(e.value) });
+            Ok(stands.unwrap_or_default())
         }
         Answer::Txn(_)
         | Answer::Session(_)
         | Answer::Known(_)
         | Answer::Passing(_)
-        | Answer::Done => Ok(None),
+        | Answer::Done => Ok(Stands::default()),
     }
 }
 

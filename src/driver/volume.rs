@@ -1,9 +1,9 @@
 //! The one mount: the application's data in `app`, ours in `.lictor`.
 //!
 //! Ours: cluster id, disk id, epoch floor, the lock against a second process, the marker of a
-//! bootstrap under way, whom the data last followed, and the directories hooks work in. Everything
-//! here is durable when its function returns: written beside, synced, renamed, and the directory
-//! synced.
+//! bootstrap under way, whom the data last followed, the last good `state/config`, and the
+//! directories hooks work in. Everything here is durable when its function returns: written beside,
+//! synced, renamed, and the directory synced.
 
 use crate::config::Config;
 use crate::decide::records::{Follows, decode, encode};
@@ -57,6 +57,8 @@ pub struct Volume {
     /// The term whose primary this data last followed.
     pub follows: Option<Follows>,
     hook_owner: Owner,
+    /// The last good `state/config`.
+    pub config: Option<String>,
     _lock: Flock<File>,
 }
 
@@ -104,6 +106,8 @@ impl Volume {
         // Unreadable is as good as absent: the node is no candidate until it follows again.
         let follows = read_line(&own.join("follows"))?.and_then(|text| decode(text.as_bytes()));
         let follows = follows.filter(|_| data && !marker);
+        // One that can't be read is one that was not kept.
+        let config = fs::read_to_string(own.join("config")).ok();
         Ok(Volume {
             app,
             own,
@@ -114,6 +118,7 @@ impl Volume {
             marker,
             follows,
             hook_owner,
+            config,
             _lock: lock,
         })
     }
@@ -133,6 +138,14 @@ impl Volume {
     /// Replaces one of the hooks' secrets: a hook reads the old one or the new one, never a part.
     pub fn write_secret(&self, name: &str, bytes: &[u8]) -> Result<(), VolumeError> {
         write_secret(&self.secrets_dir(), name, bytes, self.hook_owner)
+    }
+
+    /// Keeps the cluster's configuration for a start that finds a bad one; `None`: there is none.
+    pub fn write_config(&self, text: Option<&str>) -> Result<(), VolumeError> {
+        match text {
+            Some(text) => write_durably(&self.own, "config", text.trim_end_matches('\n')),
+            None => remove(&self.own.join("config")).and_then(|()| sync_dir(&self.own)),
+        }
     }
 
     /// Also forgets the cluster's id: beside a marker an id says that the hook has succeeded; and

@@ -58,6 +58,8 @@ pub struct Published {
     pub reason: Reason,
     /// The body of `/status`. Never a secret in it.
     pub status: Arc<serde_json::Value>,
+    /// The body of `/config`. Never a secret in it.
+    pub config: Arc<serde_json::Value>,
 }
 
 /// The snapshot's place: one writer, the driver; many readers. Clones show the same.
@@ -204,6 +206,7 @@ mod tests {
             leader_since: At(0),
             reason: Reason::new("test", "a test"),
             status: Arc::new(serde_json::json!({})),
+            config: Arc::new(serde_json::json!({})),
         }
     }
 

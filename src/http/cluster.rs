@@ -279,6 +279,7 @@ mod tests {
             leader_since: At(9_000),
             reason: Reason::new("test", "a test"),
             status: Arc::new(status),
+            config: Arc::new(serde_json::json!({})),
         }
     }
 

@@ -5,7 +5,7 @@
 //! decided here; whatever fails before the queue has had no effect, and says so.
 
 use super::auth::{Head, Refusal};
-use super::incoming::{ActionReply, AskId, Incoming};
+use super::incoming::{ActionReply, AskId, ConfigAsk, ConfigReply, Incoming};
 use super::limits::{ACTION_ANSWER, BODY_BYTES, BODY_TIME, PEER_ANSWER};
 use super::routes::{Shared, error, line};
 use super::server::Caller;
@@ -14,7 +14,7 @@ use crate::decide::peer::{Ask, Told};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde_json::{Value, json};
@@ -173,6 +173,47 @@ async fn act(shared: &Shared, action: Action, by: String) -> Response {
             error(StatusCode::SERVICE_UNAVAILABLE, "action.not-written", text)
         }
         ActionReply::Unknown(text) => error(StatusCode::GATEWAY_TIMEOUT, "action.unknown", text),
+    }
+}
+
+/// `PATCH /config` and `POST /reload`: by the token.
+pub(super) async fn config(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    if let Some(refused) = no_operator(&shared, &head.headers) {
+        return refused;
+    }
+    let (_place, body) = match take(&shared, body).await {
+        Ok(taken) => taken,
+        Err(refused) => return refused,
+    };
+    let ask = if head.method == Method::PATCH {
+        match serde_json::from_slice(&body) {
+            Ok(patch) => ConfigAsk::Patch(patch),
+            Err(wrong) => {
+                let text = format!("the body is no JSON: {wrong}");
+                return error(StatusCode::BAD_REQUEST, "config.malformed", text);
+            }
+        }
+    } else {
+        ConfigAsk::Reload
+    };
+    let (reply, answer) = oneshot::channel();
+    if let Err(full) = shared.queue.try_send(Incoming::Config { ask, reply }) {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "config.not-written", busy(&full));
+    }
+    let became = match timeout(ACTION_ANSWER, answer).await {
+        Ok(Ok(became)) => became,
+        Ok(Err(_)) => ConfigReply::Unknown("the node gave no answer".into()),
+        Err(_) => ConfigReply::Unknown("the node did not answer in time".into()),
+    };
+    match became {
+        ConfigReply::Done(value) => line(StatusCode::OK, &value),
+        ConfigReply::Bad(text) => error(StatusCode::BAD_REQUEST, "config.bad", text),
+        ConfigReply::Refused(text) => error(StatusCode::CONFLICT, "config.refused", text),
+        ConfigReply::NotWritten(text) => {
+            error(StatusCode::SERVICE_UNAVAILABLE, "config.not-written", text)
+        }
+        ConfigReply::Unknown(text) => error(StatusCode::GATEWAY_TIMEOUT, "config.unknown", text),
     }
 }
 

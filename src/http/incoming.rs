@@ -36,6 +36,31 @@ pub enum Incoming {
         by: String,
         reply: oneshot::Sender<ActionReply>,
     },
+    /// From an operator with the token.
+    Config { ask: ConfigAsk, reply: oneshot::Sender<ConfigReply> },
+}
+
+/// What an operator wants with the configuration.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ConfigAsk {
+    /// Merge this object into `state/config`.
+    Patch(serde_json::Value),
+    /// Read the node's own file again.
+    Reload,
+}
+
+/// What became of it.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ConfigReply {
+    Done(serde_json::Value),
+    /// Wrong in itself: nothing is changed.
+    Bad(String),
+    /// Understood and declined: nothing is changed.
+    Refused(String),
+    /// Certainly not written.
+    NotWritten(String),
+    /// Written or not.
+    Unknown(String),
 }
 
 /// What became of an action's `state/requests/<id>`.

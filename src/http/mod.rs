@@ -24,7 +24,7 @@ mod tls;
 pub use auth::{BadKey, PeerAuth, Refusal, Secret, Token};
 pub use board::{App, Board, Published, Role};
 pub use client::PeerClient;
-pub use incoming::{ActionReply, AskId, Incoming};
+pub use incoming::{ActionReply, AskId, ConfigAsk, ConfigReply, Incoming};
 pub use metrics::Metrics;
 pub use server::{BindError, Clock, Parts, Server};
 pub use tls::{Connector, How as TlsHow, Pem, Tls, TlsError};

@@ -28,6 +28,7 @@ pub(super) enum Page {
     Liveness,
     Status,
     Cluster,
+    Config,
 }
 
 pub(super) const PAGES: [(&str, Page); 9] = [
@@ -73,6 +74,7 @@ fn show(page: Page, shared: &Shared, asked: &Asked) -> Response {
         Page::Readiness => published.readiness(),
         Page::Liveness => board::liveness(last_step, now),
         Page::Status => return line(StatusCode::OK, &published.status),
+        Page::Config => return line(StatusCode::OK, &published.config),
         Page::Cluster => return line(StatusCode::OK, &cluster(&published, now)),
     };
     let (status, why) = match verdict {

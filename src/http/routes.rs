@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Paths of the interface that this version does not have.
-const LATER: [&str; 14] = [
+const LATER: [&str; 12] = [
     "/history",
     "/events",
     "/ring",
@@ -26,9 +26,7 @@ const LATER: [&str; 14] = [
     "/resume",
     "/reinit",
     "/backup",
-    "/reload",
     "/leave",
-    "/config",
     "/peer/promise",
     "/peer/grant",
 ];
@@ -61,7 +59,10 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
     for path in PEERS {
         routes = routes.route(path, post(effects::peer));
     }
+    let config = get(read(Page::Config)).options(read(Page::Config)).patch(effects::config);
     routes
+        .route("/config", config)
+        .route("/reload", post(effects::config))
         .route("/metrics", get(reads::metrics).options(reads::metrics))
         .fallback(not_there)
         .method_not_allowed_fallback(wrong_method)
@@ -72,7 +73,7 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
 pub(super) fn known(path: &str) -> &'static str {
     let pages = PAGES.iter().map(|(page, _)| *page);
     let peers = PEERS.iter().copied();
-    let rest = LATER.iter().copied().chain(["/", "/metrics", "/switchover"]);
+    let rest = LATER.iter().copied().chain(["/", "/config", "/metrics", "/reload", "/switchover"]);
     pages.chain(peers).chain(rest).find(|known| *known == path).unwrap_or("other")
 }
 

@@ -309,7 +309,7 @@ impl Toy {
 
     /// One command to the application; its first line of answer.
     pub fn toy(&self, words: &str) -> Option<String> {
-        ask_toy(self.app_port, words)?.0
+        say(self.app_port, words)
     }
 
     /// The application's rows, if it answers.
@@ -372,6 +372,11 @@ pub fn primary(nodes: &[Toy]) -> Option<usize> {
 
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/toy").join(name)
+}
+
+/// One command to the application on this port; its first line of answer.
+pub fn say(port: u16, words: &str) -> Option<String> {
+    ask_toy(port, words)?.0
 }
 
 fn ask_toy(port: u16, words: &str) -> Option<(Option<String>, BufReader<TcpStream>)> {

@@ -308,6 +308,7 @@ pub fn published(name: &str) -> Published {
         leader_since: At(900),
         reason: Reason::new("test.reason", "a test says so"),
         status: Arc::new(serde_json::json!({"all": "of it"})),
+        config: Arc::new(serde_json::json!({})),
     }
 }
 

@@ -1,8 +1,7 @@
 //! What can happen next: the nodes' own steps, the world's accidents, and the operator's.
 
 use crate::decide::call::{Call, StoreError, Verb};
-use crate::decide::lead::{Disk, LeadConfig, LeadIn, Leadership};
-use crate::decide::time::Span;
+use crate::decide::lead::{Disk, LeadIn, Leadership, SyncMode};
 use crate::decide::types::{Epoch, Index, NodeName};
 use crate::world::{App, Fate, Ground, World};
 use std::collections::BTreeSet;
@@ -45,6 +44,8 @@ pub enum Act {
     DeleteLeader,
     DeleteEverything,
     ShorterLease(usize),
+    /// The node's `sync` is switched on or off while it runs.
+    FlipSync(usize, Fate),
     Admit(usize, usize),
     Expel(usize, usize),
     /// The members as a bit mask of nodes.
@@ -152,8 +153,11 @@ impl World {
         if self.left.shorter > 0 && !node.shorter {
             out.push(Act::ShorterLease(i));
         }
+        if self.left.flips > 0 {
+            out.extend(self.fates().map(|fate| Act::FlipSync(i, fate)));
+        }
         if node.app.writable {
-            self.primary_acts(i, out);
+            self.primary_acts(ground, i, out);
         }
         if let Some((_, set)) = &node.hook {
             let acks = set.acks;
@@ -163,7 +167,7 @@ impl World {
         }
     }
 
-    fn primary_acts(&self, i: usize, out: &mut Vec<Act>) {
+    fn primary_acts(&self, ground: &Ground, i: usize, out: &mut Vec<Act>) {
         let count = self.nodes.len();
         if self.left.lists > 0 {
             out.extend((0..count).filter(|j| *j != i).map(|j| Act::Admit(i, j)));
@@ -175,7 +179,9 @@ impl World {
             }
         }
         let requires = &self.nodes[i].app.requires;
-        if self.left.commits > 0 && self.ghost.acked.is_none() {
+        // What is acknowledged before anything is promised may be lost.
+        let promised = self.promises(ground);
+        if self.left.commits > 0 && self.ghost.acked.is_none() && promised {
             let enough = |mask: &u8| mask.count_ones() == requires.acks;
             out.extend(self.masks(&requires.members).filter(enough).map(|m| Act::Commit(i, m)));
         }
@@ -257,6 +263,7 @@ impl World {
             | Act::Snapshot
             | Act::Restore => self.operate(ground, act),
             Act::ShorterLease(i) => self.shorten(ground, i),
+            Act::FlipSync(i, fate) => self.flip(ground, i, fate),
             Act::Admit(i, j) => {
                 self.left.lists -= 1;
                 let member = self.identity(j).member();
@@ -371,9 +378,21 @@ impl World {
     fn shorten(&mut self, ground: &Ground, i: usize) -> bool {
         self.left.shorter -= 1;
         self.nodes[i].shorter = true;
-        let config = LeadConfig { lease: Span(ground.rules.shorter), ..ground.config.clone() };
+        let config = self.config(ground, i);
         self.step(ground, i, LeadIn::Config(config), Fate::Fine);
         true
+    }
+
+    fn flip(&mut self, ground: &Ground, i: usize, fate: Fate) -> bool {
+        self.left.flips -= 1;
+        let node = &mut self.nodes[i];
+        node.sync = match node.sync {
+            SyncMode::Off => SyncMode::On,
+            SyncMode::On | SyncMode::Strict(_) => SyncMode::Off,
+        };
+        let config = self.config(ground, i);
+        let done = self.step(ground, i, LeadIn::Config(config), fate);
+        self.spend(fate, done)
     }
 
     fn replication(&mut self, ground: &Ground, act: Act) -> bool {

@@ -39,7 +39,8 @@ impl World {
 
     /// S4: the faults stop and everything arrives. Whoever is left alone must come to be writable.
     pub fn comes_to_lead(&self, ground: &Ground) -> bool {
-        if ground.rules.sync != SyncMode::Off {
+        let on = self.nodes.iter().any(|node| node.sync != SyncMode::Off);
+        if ground.rules.sync != SyncMode::Off || on || self.promises(ground) {
             // Others must answer: all of them together.
             return self.leads_in_the_end(ground, None);
         }
@@ -125,6 +126,10 @@ impl World {
             self.ghost.broken = Some("S2: an epoch was given twice");
         }
         self.ghost.epoch = self.ghost.epoch.max(term.epoch);
+        // Whoever takes has it: afterwards nothing may be promised any more.
+        if self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i)) {
+            self.ghost.broken = Some("S8: taken without an acknowledged write");
+        }
         let made = self.store.get(&ground.keys.cluster()).is_some();
         let before = before.and_then(|entry| decode::<TermValue>(&entry.value));
         if let Some(before) = before.filter(|_| made)

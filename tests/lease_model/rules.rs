@@ -37,6 +37,8 @@ pub struct Budget {
     pub demotions: u8,
     pub lists: u8,
     pub syncs: u8,
+    /// Changes of one node's `sync`, off to on or back.
+    pub flips: u8,
     pub commits: u8,
     pub mutes: u8,
     pub restores: u8,

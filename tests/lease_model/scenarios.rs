@@ -163,6 +163,21 @@ fn sets(none: Budget) -> Vec<Scenario> {
             ),
             |r| r.sync = SyncMode::On,
         ),
+        scenario(
+            "off-on",
+            "sync switched on and off at each node, 1 write, 1 slow call",
+            2,
+            Budget { flips: 2, syncs: 1, commits: 1, slow: 1, ..none },
+        ),
+        with(
+            scenario(
+                "on-off",
+                "sync switched off and on at each node, 1 write, 1 slow call",
+                2,
+                Budget { flips: 2, syncs: 1, commits: 1, slow: 1, ..none },
+            ),
+            |r| r.sync = SyncMode::On,
+        ),
         with(
             scenario(
                 "retake",

@@ -6,7 +6,8 @@ use crate::decide::call::{Call, StoreError, Verb};
 use crate::decide::keys::Keys;
 use crate::decide::lead::fake::Fake;
 use crate::decide::lead::{
-    Disk, Lead, LeadConfig, LeadIn, LeadOut, Leadership, Seen, Standing, Standpoint, SyncSet,
+    Disk, Lead, LeadConfig, LeadIn, LeadOut, Leadership, Seen, Standing, Standpoint, SyncMode,
+    SyncSet,
 };
 use crate::decide::reason::Reason;
 use crate::decide::records::{Follows, SyncValue, TermValue, decode};
@@ -47,6 +48,8 @@ pub struct Node {
     pub app: App,
     pub hook: Option<(OpId, SyncSet)>,
     pub shorter: bool,
+    /// What its configuration says now.
+    pub sync: SyncMode,
     /// The application is not running; its next start may cut its end.
     pub stopped: bool,
     pub cut: Option<SyncValue>,
@@ -150,6 +153,7 @@ impl World {
                 app: App::default(),
                 hook: None,
                 shorter: false,
+                sync: ground.rules.sync,
                 stopped: false,
                 cut: None,
                 kept: false,
@@ -215,12 +219,29 @@ impl World {
 
     pub fn start(&mut self, ground: &Ground, i: usize) {
         let me = Identity { run: self.run(i), ..self.identity(i) };
+        let config = self.config(ground, i);
         let node = &mut self.nodes[i];
-        let mut config = ground.config.clone();
+        node.lead = Some(Lead::new(me, ground.keys.clone(), config, node.floor, At(BASE)));
+    }
+
+    /// The node's own configuration: changes reach each node by itself.
+    pub fn config(&self, ground: &Ground, i: usize) -> LeadConfig {
+        let node = &self.nodes[i];
+        let mut config = LeadConfig { sync: node.sync, ..ground.config.clone() };
         if node.shorter {
             config.lease = Span(ground.rules.shorter);
         }
-        node.lead = Some(Lead::new(me, ground.keys.clone(), config, node.floor, At(BASE)));
+        config
+    }
+
+    /// `state/sync` counts for the term that `state/term` names: what is acknowledged now must not
+    /// be lost.
+    pub fn promises(&self, ground: &Ground) -> bool {
+        let sync = self.store.entries.get(&ground.keys.sync());
+        let sync = sync.and_then(|entry| decode::<SyncValue>(&entry.value));
+        let term = self.store.entries.get(&ground.keys.term());
+        let term = term.and_then(|entry| decode::<TermValue>(&entry.value));
+        sync.zip(term).is_some_and(|(sync, term)| sync.epoch == term.epoch)
     }
 
     fn run(&self, i: usize) -> RunId {
@@ -456,9 +477,14 @@ impl World {
         call: &Call,
     ) -> Result<crate::decide::call::Answer, StoreError> {
         let before = self.store.get(&ground.keys.term());
+        let promised = self.promises(ground);
         let result = self.store.apply(call);
         if result.is_ok() {
             self.check_acquisition(ground, i, call, before.as_ref());
+            if promised && !self.promises(ground) {
+                // Switched off, or taken by a node for which it is off: from now on rows may go.
+                self.ghost.acked = None;
+            }
         }
         result
     }

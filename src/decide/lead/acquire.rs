@@ -142,7 +142,7 @@ impl Lead {
             }
             // What was judged is checked, whoever writes it.
             None if judged.sync != Index(0) => verbs.push(Verb::CheckIndex(sync, judged.sync)),
-            None => {}
+            None => verbs.push(Verb::CheckNotExists(sync)),
         }
         (verbs, values)
     }

@@ -276,7 +276,11 @@ impl Lead {
             self.decided(Reason::new("config.refused", text).flip("a shorter lease"), out);
             return;
         }
+        let mode_changed = config.sync != self.config.sync;
         self.config = config;
+        if mode_changed {
+            self.sync_mode_changed();
+        }
     }
 
     pub(super) fn call(

@@ -109,10 +109,19 @@ impl Lead {
     /// `state/sync`: nobody else may be promoted by it, and no write that says otherwise is on its
     /// way.
     pub fn sync_allows_restart(&self) -> bool {
-        let written = self.sync_written();
-        let alone = written.is_some_and(|set| set.members.is_empty());
-        let quiet = self.term.as_ref().is_some_and(|term| term.syncing.write.is_none());
-        self.config.sync == SyncMode::Off || alone && quiet
+        let idle = |term: &super::term::Term| term.syncing.write.is_none();
+        match self.sync_written() {
+            Some(set) => set.members.is_empty() && self.term.as_ref().is_some_and(idle),
+            // What was switched on a moment ago may be on its way.
+            None => self.config.sync == SyncMode::Off && self.term.as_ref().is_none_or(idle),
+        }
+    }
+
+    /// What was aimed at under another mode is nothing any more; `life` tells who is ready anew.
+    pub(super) fn sync_mode_changed(&mut self) {
+        if let Some(term) = &mut self.term {
+            term.syncing.target = None;
+        }
     }
 
     /// What was in force ended with the application. A hook under way ends without effect.
@@ -163,11 +172,28 @@ impl Lead {
         if !self.holds_lock() || self.taking.is_some() || now < self.promoted_from() {
             return;
         }
-        let Some(written) = self.sync_written() else { return };
+        let (mode, stands) = (self.config.sync, self.sync_written());
         let Some(term) = self.term.as_mut().filter(|term| term.open) else { return };
         let syncing = &mut term.syncing;
-        let busy = syncing.write.is_some() || syncing.hook.is_some();
-        let (Some(target), false) = (syncing.target.clone(), busy) else { return };
+        if syncing.write.is_some() || syncing.hook.is_some() {
+            return;
+        }
+        let written = match (mode, stands) {
+            (SyncMode::Off, Some(_)) => return self.decide_sync_end(),
+            (SyncMode::Off, None) => {
+                // Nobody counts any more: now nothing need be required either.
+                let nobody = SyncSet::default();
+                let off = syncing.in_force == nobody && syncing.doubt.is_none();
+                syncing.target = (!off).then(|| nobody.clone());
+                nobody
+            }
+            // Switched on in a running term: whatever is in force covers the leader alone.
+            (SyncMode::On | SyncMode::Strict(_), None) => {
+                return self.decide_sync_write(SyncSet::default());
+            }
+            (SyncMode::On | SyncMode::Strict(_), Some(set)) => set,
+        };
+        let Some(target) = syncing.target.clone() else { return };
         let in_force = syncing.in_force.clone();
         let settled = in_force == target && syncing.doubt.is_none();
         if settled && written == target {
@@ -218,6 +244,18 @@ impl Lead {
         term.syncing.write = Some((Write::new(call, index), set));
     }
 
+    /// Switched off in a running term: first nobody is counted any more, then nothing is required.
+    fn decide_sync_end(&mut self) {
+        let (leader, sync, index) = (self.keys.leader(), self.keys.sync(), self.view.sync.index);
+        let Some(term) = &mut self.term else { return };
+        let call = Call::Txn(vec![
+            Verb::CheckSession(leader, term.session.clone()),
+            Verb::DeleteCas(sync, index),
+        ]);
+        term.syncing.value = Vec::new();
+        term.syncing.write = Some((Write::new(call, index), SyncSet::default()));
+    }
+
     pub(super) fn sync_value(&self, epoch: Epoch, set: &SyncSet) -> SyncValue {
         let mut members = set.members.clone();
         members.insert(self.me.node.clone());
@@ -245,9 +283,15 @@ impl Lead {
         match result {
             Ok(answer) => {
                 let value = term.syncing.value.clone();
-                if let Some(modify) = index_of(&answer, &key) {
-                    let entry = Entry { key, value, modify, session: None };
-                    self.view.see_sync(Some(&entry), How::Watch(Seen::Read));
+                let how = How::Watch(Seen::Read);
+                match index_of(&answer, &key) {
+                    Some(modify) => {
+                        let entry = Entry { key, value, modify, session: None };
+                        self.view.see_sync(Some(&entry), how);
+                    }
+                    // An applied deletion tells no index.
+                    None if value.is_empty() => self.view.see_sync(None, how),
+                    None => {}
                 }
                 self.settle_sync(now, false);
             }

@@ -4,7 +4,7 @@ use super::{After, Bootstrap, Node, OnCrash, State};
 use crate::decide::call::Call;
 use crate::decide::hook::Hook;
 use crate::decide::io::{Effect, Exit, Outbox};
-use crate::decide::lead::{LeadIn, Leadership, SyncMode};
+use crate::decide::lead::{LeadIn, Leadership};
 use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 use std::collections::VecDeque;
@@ -134,10 +134,7 @@ impl Node {
     /// Whether the list and the sync set name another node that could take now.
     pub(crate) fn others_may_take(&self) -> bool {
         let others = !self.eligible_others().is_empty();
-        match self.set.lead.sync {
-            SyncMode::Off => others,
-            SyncMode::On | SyncMode::Strict(_) => others && !self.sync_is_self(),
-        }
+        others && !self.sync_is_self()
     }
 
     pub(crate) fn sync_is_self(&self) -> bool {

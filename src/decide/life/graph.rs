@@ -121,6 +121,7 @@ pub fn undo(hook: Hook) -> &'static str {
         Hook::Sync => "the set stays, again after 1 s; before `promote`: as a failed `promote`",
         Hook::Position => "counts as no answer; asked again where one is needed",
         Hook::Health => "again each 50 ms while starting, else each `health_interval`",
+        Hook::Reload => "is told; the change is in force already",
     }
 }
 
@@ -207,7 +208,7 @@ pub const PLACES: [Place; 22] = [
         ("replica", "replica"),
         "runs and refuses writes",
         "none",
-        &[Hook::Replicate, Hook::Health, Hook::Position],
+        &[Hook::Replicate, Hook::Health, Hook::Position, Hook::Reload],
     ),
     place(
         Arming,
@@ -235,7 +236,7 @@ pub const PLACES: [Place; 22] = [
         ("primary", "primary"),
         "takes writes",
         "the lease less D",
-        &[Hook::Sync, Hook::Health, Hook::Position],
+        &[Hook::Sync, Hook::Health, Hook::Position, Hook::Reload],
     ),
     place(
         Demoting,

@@ -82,13 +82,14 @@ impl Node {
             Hook::Sync => timeouts.sync,
             Hook::Position => timeouts.position,
             Hook::Health => timeouts.health,
+            Hook::Reload => timeouts.reload,
         }
     }
 
     /// Whether a hook runs that must not run beside another one.
     pub(crate) fn main_hook_running(&self) -> bool {
         self.sides.values().any(|side| match side {
-            Side::Replicate | Side::Sync { .. } => true,
+            Side::Replicate | Side::Sync { .. } | Side::Reload => true,
             Side::Health
             | Side::Answer { .. }
             | Side::Freeze
@@ -114,7 +115,10 @@ impl Node {
 
     /// Demotion and fence interrupt any.
     pub(crate) fn cancel_main_hooks(&mut self, out: &mut Outbox) {
-        self.cancel_where(|side| matches!(side, Side::Replicate | Side::Sync { .. }), out);
+        self.cancel_where(
+            |side| matches!(side, Side::Replicate | Side::Sync { .. } | Side::Reload),
+            out,
+        );
         match self.state.work() {
             Some((id, Work::Make(_) | Work::Prepare | Work::Require | Work::Promote)) => {
                 out.push(Effect::CancelHook { id });
@@ -151,6 +155,7 @@ impl Node {
             Side::Lag => self.lag_ended(now, end),
             Side::Sync { lead } => self.sync_ended(now, lead, end, out),
             Side::Replicate => self.replicate_ended(now, end, out),
+            Side::Reload => self.reload_ended(end, out),
         }
     }
 

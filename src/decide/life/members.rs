@@ -62,6 +62,8 @@ impl Node {
             follows: self.follow.current().cloned(),
             version: self.set.version.clone(),
             held_until: self.held_until(),
+            lease_max: Some(self.set.lead.lease_max),
+            config: Some(self.config_note()),
             extra: Default::default(),
         }
     }

@@ -9,6 +9,7 @@
 
 pub mod boot;
 pub mod bootstrap;
+pub mod config;
 pub mod crash;
 mod denied;
 pub mod drive;
@@ -48,7 +49,8 @@ use super::time::{At, Span};
 use super::types::{Epoch, Index, NodeName, OpId};
 pub use boot::Boot;
 pub(crate) use boot::Disk;
-pub use settings::{OnCrash, Settings, Timeouts};
+pub use config::ConfigNews;
+pub use settings::{OnCrash, Settings, Stated, Timeouts};
 pub use state::{After, Bootstrap, Demotion, Side, State, Work};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -112,6 +114,7 @@ pub struct Node {
     pub(crate) record: members::Record,
     pub(crate) service: register::Service,
     pub(crate) sync: sync::SyncWork,
+    pub(crate) configured: config::Configured,
     /// What the guard was last told: application and deadline.
     pub(crate) armed: Option<(u32, At)>,
     pub(crate) last_deadline: At,
@@ -179,6 +182,7 @@ impl Node {
             record: members::Record::default(),
             service: register::Service::default(),
             sync: sync::SyncWork::default(),
+            configured: config::Configured::default(),
             armed: None,
             last_deadline: At(0),
             heir: None,
@@ -213,6 +217,7 @@ impl Node {
         self.tend_peers(now.at, out);
         self.tend_sync(now.at, out);
         self.tend_requests(now.at, out);
+        self.tend_config(now.at, out);
         self.tend_record(now.at, out);
         self.tend_service(now.at, out);
         self.tend_needs(now.at, out);
@@ -285,6 +290,8 @@ impl Node {
                 self.action(id, request_id, request, out);
             }
             Input::Renewed { what, result } => self.renewed(&what, result, out),
+            Input::Config(news) => self.config_news(now, news, out),
+            Input::ConfigNotKept { what } => self.config_not_kept(what, out),
             Input::Stop => self.begin_stop(now, out),
         }
     }
@@ -378,6 +385,7 @@ impl Node {
     pub(crate) fn tell_lead(&mut self, now: At, input: LeadIn, out: &mut Outbox) {
         let mut said = Vec::new();
         self.lead.step(now, input, &mut said);
+        self.cut_deadline(out);
         for effect in said {
             match effect {
                 LeadOut::Call { op, call, valid_until } => {

@@ -52,6 +52,17 @@ impl Node {
         }
     }
 
+    /// Rule 5: a shorter lease is on its way to be sent; the guard is cut before that.
+    pub(crate) fn cut_deadline(&mut self, out: &mut Outbox) {
+        let (Some((_, told)), Leadership::Open { deadline, .. }) = (self.armed, self.leadership())
+        else {
+            return;
+        };
+        if self.kill_at(deadline) < told {
+            self.keep_deadline(self.now, out);
+        }
+    }
+
     /// When the own fence is due, if something may be writable.
     pub(crate) fn fence_at(&self) -> Option<At> {
         match self.leadership() {
@@ -108,7 +119,7 @@ impl Node {
         self.cancel_main_hooks(out);
         // A killed primary tells no final position. In sync mode the heir is counted, else
         // positions choose.
-        let counted = demotion.planned && self.set.lead.sync != SyncMode::Off;
+        let counted = demotion.planned && self.sync_seen().is_some();
         self.heir = demotion.to.clone().filter(|_| counted);
         let kill_at = self.kill_at(self.last_deadline);
         let left = now.until(kill_at);

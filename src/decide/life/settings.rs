@@ -26,6 +26,18 @@ pub struct Timeouts {
     pub position: Span,
     pub health: Span,
     pub sync: Span,
+    pub reload: Span,
+}
+
+/// The cluster's settings as people read them, to tell what changed and who differs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Stated {
+    /// Name and value.
+    pub listed: BTreeMap<String, String>,
+    /// Of all of them: the same on two nodes that agree.
+    pub digest: String,
+    /// The names of those that this node's file, environment or flags set.
+    pub own: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -66,6 +78,7 @@ pub struct Settings {
     pub tags: Vec<String>,
     pub roles: Roles,
     pub version: String,
+    pub stated: Stated,
 }
 
 impl Settings {

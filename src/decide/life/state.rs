@@ -344,6 +344,8 @@ pub enum Side {
         lead: OpId,
     },
     Replicate,
+    /// The configuration changed.
+    Reload,
 }
 
 impl Side {
@@ -359,6 +361,7 @@ impl Side {
             | Side::Lag => Hook::Position,
             Side::Sync { .. } => Hook::Sync,
             Side::Replicate => Hook::Replicate,
+            Side::Reload => Hook::Reload,
         }
     }
 }

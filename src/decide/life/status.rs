@@ -4,6 +4,7 @@ use super::{Node, State};
 use crate::decide::keys::Keys;
 use crate::decide::lead::Leadership;
 use crate::decide::reason::Reason;
+use crate::decide::records::MemberValue;
 use crate::decide::time::At;
 use crate::decide::types::{ClusterId, Epoch, NodeName};
 use serde_json::{Value, json};
@@ -40,6 +41,11 @@ impl Node {
     /// The epoch of the term this node last saw.
     pub fn epoch(&self) -> Epoch {
         self.term_seen().map(|term| term.epoch).unwrap_or_default()
+    }
+
+    /// The members as last read.
+    pub fn members(&self) -> impl Iterator<Item = &MemberValue> {
+        self.members.values()
     }
 
     pub fn cluster_id(&self) -> Option<ClusterId> {
@@ -127,6 +133,7 @@ impl Node {
             "waits_for": self.explain(now),
             "needs": self.needs_json(),
             "hold_down": self.hold_json(now),
+            "config": self.config_note(),
             "members": members,
             "reasons": reasons,
         })
@@ -145,7 +152,7 @@ impl Node {
         }
     }
 
-    fn row(&self, now: At, member: &crate::decide::records::MemberValue) -> Value {
+    fn row(&self, now: At, member: &MemberValue) -> Value {
         let own = member.node == *self.me();
         let heard = self.peers.heard(&member.node, now);
         let told = heard.and_then(|(_, told)| told);
@@ -176,6 +183,8 @@ impl Node {
             "version": member.version,
             "performs": member.roles.performs,
             "held_until": member.held_until,
+            "config": member.config,
+            "config_differs": self.config_differs(member),
         })
     }
 }

@@ -47,6 +47,13 @@ pub struct SyncWork {
     told: Option<BTreeSet<NodeName>>,
 }
 
+impl SyncWork {
+    /// The mode changed: who is ready is news again.
+    pub(crate) fn tell_again(&mut self) {
+        self.told = None;
+    }
+}
+
 impl Node {
     pub(crate) fn became_primary(&mut self, _now: At, _out: &mut Outbox) {
         self.sync.told = None;

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 mod actions;
 mod candidates;
+mod config;
 mod hung;
 mod joining;
 mod mishaps;
@@ -54,6 +55,7 @@ fn settings(sync: SyncMode) -> Settings {
             position: Span::secs(5),
             health: Span::secs(5),
             sync: Span::secs(5),
+            reload: Span::secs(5),
         },
         bootstrap_expect: 1,
         priorities: BTreeMap::new(),
@@ -75,6 +77,7 @@ fn settings(sync: SyncMode) -> Settings {
         tags: Vec::new(),
         roles: Roles::default(),
         version: "1".into(),
+        stated: Stated::default(),
     }
 }
 
@@ -200,6 +203,7 @@ impl World {
             Effect::Extend { .. }
             | Effect::Disarm
             | Effect::PersistFollows(_)
+            | Effect::PersistConfig(_)
             | Effect::Decided(_) => Vec::new(),
             Effect::ActionReply { result, .. } => {
                 self.replies.push(result);
@@ -276,6 +280,14 @@ impl World {
                         return None;
                     }
                 }
+                let sync = |verb: &super::super::call::Verb| match verb {
+                    super::super::call::Verb::Cas(key, ..) if key.as_str().ends_with("/sync") => {
+                        Some("sync set")
+                    }
+                    super::super::call::Verb::DeleteCas(..) => Some("sync gone"),
+                    _ => None,
+                };
+                self.log.extend(verbs.iter().filter_map(sync).map(str::to_owned));
                 if of("state/cluster") {
                     self.log.push("cluster".into());
                     if self.holds("cluster") {
@@ -444,6 +456,8 @@ fn member(
         follows,
         version: "1".into(),
         held_until: None,
+        lease_max: None,
+        config: None,
         extra: Default::default(),
     }
 }

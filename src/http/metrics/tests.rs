@@ -115,6 +115,7 @@ fn published() -> Published {
         leader_since: At(0),
         reason: Reason::new("test", "a test"),
         status: Arc::new(status),
+        config: Arc::new(serde_json::json!({})),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Outcome, Seat};
 use crate::decide::action::Failover;
 use crate::decide::io::Outbox;
 use crate::decide::lead::counted::{self, Short};
-use crate::decide::lead::{Force, LeadIn, Leadership, Standpoint, SyncMode};
+use crate::decide::lead::{Force, LeadIn, Leadership, Standpoint};
 use crate::decide::reason::Reason;
 use crate::decide::records::{LockState, MemberValue, RequestStatus, ResultValue};
 use crate::decide::time::{At, Span};
@@ -114,7 +114,7 @@ impl Node {
     fn fail_over_from_me(&self, wish: &Failover) -> Outcome {
         let me = self.me();
         let why = match self.choose(wish.to.as_ref()) {
-            Ok(to) if self.set.lead.sync != SyncMode::Off || wish.accept_loss => {
+            Ok(to) if self.sync_seen().is_some() || wish.accept_loss => {
                 return Outcome::started(to.clone(), format!("{me} is killed, {to} takes over"));
             }
             Ok(_) => {

@@ -3,11 +3,9 @@
 use super::super::{Node, State};
 use super::Outcome;
 use crate::decide::io::Outbox;
-use crate::decide::lead::SyncMode;
 use crate::decide::records::{MemberValue, ResultValue};
 use crate::decide::time::{At, Span};
 use crate::decide::types::NodeName;
-use std::collections::BTreeSet;
 
 /// A candidate that did not answer a ping for this long is not switched over to.
 const CANDIDATE_SILENCE: Span = Span::secs(3);
@@ -129,17 +127,12 @@ impl Node {
         if !self.peers.is_healthy(node) {
             return Err(format!("{node} runs, and its check fails"));
         }
-        let listed = |sync: &BTreeSet<NodeName>| sync.contains(node);
-        match self.set.lead.sync {
-            SyncMode::Off => Ok(()),
-            SyncMode::On | SyncMode::Strict(_)
-                if self.sync_seen().is_some_and(|sync| listed(&sync.members)) =>
-            {
-                Ok(())
-            }
-            SyncMode::On | SyncMode::Strict(_) => {
+        // Whether it is counted is what stands in Consul, not what the setting says since a moment.
+        match self.sync_seen() {
+            Some(sync) if !sync.members.contains(node) => {
                 Err(format!("{node} is not in the sync set: it may lack acknowledged writes"))
             }
+            Some(_) | None => Ok(()),
         }
     }
 }
