@@ -148,10 +148,6 @@ pub enum Input {
     },
     /// `state/config` or the own file changed, and what became of it.
     Config(ConfigNews),
-    /// The volume could not keep the last good `state/config`.
-    ConfigNotKept {
-        what: String,
-    },
     /// SIGTERM or SIGINT to lictor.
     Stop,
 }
@@ -187,7 +183,7 @@ pub enum Effect {
     /// Not answered: a candidate again after a restart, no more.
     PersistFollows(Follows),
     PersistClusterId(ClusterId),
-    /// The last good `state/config`; answered by `ConfigNotKept` when that failed.
+    /// The last good `state/config`; answered by `ConfigNews::NotKept` when that failed.
     PersistConfig(Option<String>),
     WriteMarker,
     RemoveMarker,

@@ -110,7 +110,7 @@ impl Driver {
 
     pub(super) fn keep_config(&mut self, text: Option<String>) {
         let work = move |volume: &Volume| volume.write_config(text.as_deref());
-        self.on_volume(work, Input::Tick, |what| Input::ConfigNotKept { what });
+        self.on_volume(work, Input::Tick, |what| Input::Config(ConfigNews::NotKept { what }));
     }
 
     /// Before the core steps over what the watch of `state/` showed; the news come after it.

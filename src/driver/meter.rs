@@ -62,7 +62,6 @@ impl Meter {
             | Input::Action { .. }
             | Input::Renewed { .. }
             | Input::Config(_)
-            | Input::ConfigNotKept { .. }
             | Input::Stop => {}
         }
     }

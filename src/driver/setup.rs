@@ -233,7 +233,8 @@ fn last_known(config: Config, layers: &Layers, kept: Option<&str>) -> Config {
     }
 }
 
-/// The configuration with what Consul says; `kept` is the volume's. `None`: asked to stop meanwhile.
+/// The configuration with what Consul says; `kept` is the volume's. `None`: asked to stop
+/// meanwhile.
 async fn configured(
     config: Config,
     load: LoadArgs,

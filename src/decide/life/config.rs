@@ -30,6 +30,8 @@ pub enum ConfigNews {
     },
     /// It can't be used; which key, where, and the mend.
     Bad { what: String },
+    /// The volume could not keep the last good one.
+    NotKept { what: String },
 }
 
 /// What is remembered of it.
@@ -60,12 +62,11 @@ impl Node {
                 self.configured.bad = Some(what);
                 self.record.transition();
             }
+            ConfigNews::NotKept { what } => {
+                let text = format!("a start that finds a bad one would have an older one: {what}");
+                self.decided(Reason::new("config.not-kept", text), out);
+            }
         }
-    }
-
-    pub(crate) fn config_not_kept(&mut self, what: String, out: &mut Outbox) {
-        let text = format!("a start that finds a bad one would have an older one: {what}");
-        self.decided(Reason::new("config.not-kept", text), out);
     }
 
     fn configure(&mut self, now: At, settings: Settings, out: &mut Outbox) {

@@ -27,6 +27,7 @@ pub mod peers;
 pub mod register;
 pub mod requests;
 pub mod role;
+pub mod seen;
 pub mod settings;
 pub mod state;
 pub mod status;
@@ -40,10 +41,10 @@ use super::call::{Answer, Call, StoreError};
 use super::hook::Hook;
 use super::io::{Effect, Input, Now, Outbox, Renewed};
 use super::keys::Keys;
-use super::lead::{Lead, LeadIn, LeadOut, Leadership};
+use super::lead::{Lead, LeadIn, LeadOut};
 use super::reason::Reason;
 use super::records::{
-    ClusterValue, Follows, MemberValue, PauseValue, ResultValue, SyncValue, TermValue, decode,
+    ClusterValue, MemberValue, PauseValue, ResultValue, SyncValue, decode,
 };
 use super::time::{At, Span};
 use super::types::{Epoch, Index, NodeName, OpId};
@@ -291,7 +292,6 @@ impl Node {
             }
             Input::Renewed { what, result } => self.renewed(&what, result, out),
             Input::Config(news) => self.config_news(now, news, out),
-            Input::ConfigNotKept { what } => self.config_not_kept(what, out),
             Input::Stop => self.begin_stop(now, out),
         }
     }
@@ -454,32 +454,5 @@ impl Node {
             self.record.transition();
         }
         self.state = state;
-    }
-
-    pub(crate) fn term_seen(&self) -> Option<&TermValue> {
-        self.lead.term_seen().map(|(term, _)| term)
-    }
-
-    pub(crate) fn sync_seen(&self) -> Option<&SyncValue> {
-        self.lead.sync_seen().map(|(sync, _)| sync)
-    }
-
-    pub(crate) fn leadership(&self) -> Leadership {
-        self.lead.leadership()
-    }
-
-    /// The term this node follows, if another node leads.
-    pub(crate) fn other_leader(&self) -> Option<Follows> {
-        let value = self.lead.leader_seen()?;
-        let term = self.term_seen()?;
-        let current = value.epoch == term.epoch && value.run == term.run;
-        // The lock of a former process of this node is nobody's to follow.
-        let other = value.node != *self.me();
-        let held = value.state == super::records::LockState::Held;
-        (current && other && held).then(|| Follows {
-            epoch: value.epoch,
-            node: value.node.clone(),
-            run: value.run.clone(),
-        })
     }
 }
