@@ -284,8 +284,8 @@ impl Node {
 
     /// Whether commits of a running term may wait for this node.
     fn is_counted(&self) -> bool {
-        let synced = self.set.lead.sync != SyncMode::Off && self.other_leader().is_some();
-        synced && self.sync_seen().is_some_and(|sync| sync.members.contains(self.me()))
+        let led = self.other_leader().is_some();
+        led && self.sync_seen().is_some_and(|sync| sync.members.contains(self.me()))
     }
 
     pub(crate) fn drive_parting(&mut self, now: At, give_up: At, out: &mut Outbox) -> bool {

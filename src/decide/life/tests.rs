@@ -11,15 +11,10 @@ use crate::decide::keys::Key;
 use crate::decide::lead::fake::Fake;
 use crate::decide::lead::{LeadConfig, Seen, SyncMode};
 use crate::decide::peer::{Ask, PeerError, Told};
-<<<<<<< HEAD
-use crate::decide::records::{LeaderValue, LockState, RequestStatus, ResultValue, Roles, encode};
-use crate::decide::types::{ClusterId, ClusterName, DiskId, Identity, Member, RunId};
-=======
 use crate::decide::records::{
-    LeaderValue, LockState, RequestStatus, ResultValue, Roles, TermValue, encode,
+    Follows, LeaderValue, LockState, RequestStatus, ResultValue, Roles, TermValue, encode,
 };
-use crate::decide::types::{DiskId, Member, RunId};
->>>>>>> 9431ac5 (life: what was seen has a file; a configuration that can't be kept is told)
+use crate::decide::types::{ClusterId, ClusterName, DiskId, Identity, Member, RunId};
 use std::collections::BTreeSet;
 
 mod actions;
