@@ -43,9 +43,7 @@ use super::io::{Effect, Input, Now, Outbox, Renewed};
 use super::keys::Keys;
 use super::lead::{Lead, LeadIn, LeadOut};
 use super::reason::Reason;
-use super::records::{
-    ClusterValue, MemberValue, PauseValue, ResultValue, SyncValue, decode,
-};
+use super::records::{ClusterValue, MemberValue, PauseValue, ResultValue, SyncValue, decode};
 use super::time::{At, Span};
 use super::types::{Epoch, Index, NodeName, OpId};
 pub use boot::Boot;
