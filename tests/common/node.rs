@@ -35,6 +35,8 @@ pub struct Node {
     pub volume: PathBuf,
     pub config: PathBuf,
     pub log: PathBuf,
+    /// Another build of lictor than the one under test.
+    pub program: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -47,6 +49,7 @@ impl Node {
             volume: dir.join(name),
             config: dir.join(format!("{name}.toml")),
             log: dir.join(format!("{name}.log")),
+            program: None,
             child: None,
         }
     }
@@ -56,7 +59,9 @@ impl Node {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.expect("our directory is writable");
-        let child = lictor()
+        let program = self.program.clone();
+        let child = program
+            .map_or_else(lictor, |path| bare(&path))
             .args(["run", "-c"])
             .arg(&self.config)
             .stdin(Stdio::null())
@@ -113,6 +118,12 @@ impl Node {
             left.is_empty()
         });
         self.wait_end();
+    }
+
+    /// SIGTERM to lictor, as an init does it; returns its exit code when it has ended.
+    pub fn stop(&mut self) -> i32 {
+        send(self.guard(), Signal::SIGTERM);
+        self.wait_end()
     }
 
     /// Waits until `lictor run` has ended by itself: its exit code, 128 + signal when killed.
@@ -226,7 +237,11 @@ impl Drop for Node {
 
 /// The program under test, without the settings of whoever runs the tests.
 pub fn lictor() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lictor"));
+    bare(Path::new(env!("CARGO_BIN_EXE_lictor")))
+}
+
+fn bare(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_clear();
     for name in ["PATH", "HOME", "TMPDIR"] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));

@@ -21,6 +21,8 @@ const PROBE_PACE: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Two acknowledgements or probes of one node further apart may belong to two of its terms.
 const SAME_TERM: Duration = Duration::from_millis(500);
+/// ER_OPTION_PREVENTS_STATEMENT.
+const READ_ONLY: u16 = 1290;
 const ACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Something a node did between a question and its answer.
@@ -38,6 +40,8 @@ struct Shared {
     next: AtomicU64,
     /// Rows that were acknowledged.
     acks: Mutex<Vec<Seen>>,
+    /// Commits that were sent and got an error, other than by a node that refuses all writes.
+    failed: Mutex<Vec<Seen>>,
     /// Answers that said: not read-only.
     writable: Mutex<Vec<Seen>>,
 }
@@ -126,6 +130,12 @@ impl Writer {
         });
     }
 
+    /// Commits sent to this node since `from` that failed or whose answer was lost.
+    pub fn failed(&self, node: usize, from: Instant) -> usize {
+        let failed = self.shared.failed.lock().expect("no writer panics");
+        failed.iter().filter(|it| it.node == node && it.sent >= from).count()
+    }
+
     /// The longest time between two acknowledgements from 1 s before `event` until now.
     pub fn gap(&self, event: Instant) -> Duration {
         let from = event - Duration::from_secs(1);
@@ -212,9 +222,13 @@ fn write(shared: &Shared, node: usize, port: u16) {
                 shared.acks.lock().expect("no writer panics").push(seen);
                 true
             }
-            // Refused, read-only mostly: the connection is as good as before.
-            Err(mysql::Error::MySqlError(_)) => true,
-            Err(_) => false,
+            // Refused: the connection is as good as before.
+            Err(mysql::Error::MySqlError(error)) if error.code == READ_ONLY => true,
+            Err(error) => {
+                let seen = Seen { id, node, sent, answered: Instant::now() };
+                shared.failed.lock().expect("no writer panics").push(seen);
+                matches!(error, mysql::Error::MySqlError(_))
+            }
         }
     });
 }
