@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
 
+#[path = "node_life/candidates.rs"]
+mod candidates;
 mod common;
 #[path = "node_life/faults.rs"]
 mod faults;

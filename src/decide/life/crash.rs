@@ -14,7 +14,7 @@ const CRASHES_KEPT: usize = 1_001;
 const BACKOFF_LEAST: Span = Span(200);
 const BACKOFF_MOST: Span = Span::secs(30);
 /// How long a stop waits until this node is in the sync set no more: a write in Consul, its watch,
-/// a second try; the leader notices silence after as long.
+/// and a second try.
 const PARTING_MOST: Span = Span::secs(3);
 
 /// When the application (or its bootstrap) failed lately.
@@ -273,7 +273,7 @@ impl Node {
     }
 
     /// A replica that acknowledges commits says that it leaves, and goes once it is not counted:
-    /// the leader would else notice by its silence, and commits would wait as long.
+    /// were it gone first, commits would wait for the leader's write and hook.
     pub(crate) fn leave_set(&mut self, now: At, out: &mut Outbox) {
         if !self.is_counted() {
             self.stop_app(now, out);

@@ -86,6 +86,8 @@ impl Node {
         if self.set.lead.sync != SyncMode::Off || term.node == *self.me() {
             return None;
         }
+        // Whoever did not follow this term is no candidate for that.
+        self.follow.done.as_ref().filter(|done| done.epoch == term.epoch)?;
         let of = &term.node;
         let seen = self.lag.primary.map_or(At(0), |(_, _, at)| at);
         let flip = format!("a lag of {most} or less, a larger max_lag, or an operator's failover");
