@@ -133,9 +133,9 @@ fn whoever_lags_too_much_is_no_candidate_whatever_its_priority() {
         let (own, kept) = (node.path("hooks/position"), node.path("hooks/position.kept"));
         std::fs::rename(&own, &kept).expect("it was there");
         let (kept, told) = (kept.display(), told.display());
-        let hook = format!(
-            "#!/bin/bash\nset -o pipefail\n{kept} | sed \"s/\\\"lag_seconds\\\":0/\\\"lag_seconds\\\":$(cat {told})/\"\n"
-        );
+        let change = format!("s/\"lag_seconds\":0/\"lag_seconds\":$(cat {told})/");
+        let change = change.replace('"', "\\\"");
+        let hook = format!("#!/bin/bash\nset -o pipefail\n{kept} | sed \"{change}\"\n");
         node.hook("position", &hook);
     }
     let first = settle(&mut nodes);
