@@ -173,3 +173,54 @@ fn a_node_is_made_anew_and_another_leaves() {
     nodes[second].wait_primary();
     assert_eq!(nodes[second].rows(), Some(vec!["one".to_owned(), "two".to_owned()]));
 }
+
+#[test]
+fn a_cluster_that_consul_forgot_is_adopted() {
+    let consul = Consul::one();
+    let wipe = || consul.request("DELETE", "/v1/kv/lictor/lost?recurse", "");
+    let mut nodes = three("lost", &consul.addresses());
+    let first = settle(&mut nodes);
+    nodes[first].write("one");
+    let other = (first + 1) % 3;
+    let (leads, second) = (nodes[first].name.clone(), nodes[other].name.clone());
+    for node in &nodes {
+        wait_for(LIMIT, "the row is everywhere", || {
+            node.rows().is_some_and(|rows| rows == ["one"])
+        });
+    }
+    let id = consul.entry("lictor/lost/state/cluster").expect("there")["Value"].clone();
+
+    // Under a living leader: it leads on, and writes what is missing when it is told to.
+    wipe();
+    wait_for(LIMIT, "the lock is there again", || consul.entry("lictor/lost/leader").is_some());
+    nodes[first].write("two");
+    expect(&nodes[other], &["adopt", &second], 3, &[&format!("adopt {leads}")]);
+    expect(&nodes[other], &["adopt", &leads], 0, &["adopted"]);
+    assert_eq!(consul.entry("lictor/lost/state/cluster").expect("there")["Value"], id);
+    for index in [other, (first + 2) % 3] {
+        nodes[index].wait_replica();
+    }
+    // The peers have their new key: without it nobody could be asked.
+    let reply = format!("{second} is the primary");
+    wait_for(LIMIT, "a switchover", || ask(&nodes[first], &["switchover", "--to", &second]).0 == 0);
+    assert!(nodes[other].is_primary(), "{reply}");
+
+    // Nobody is left that remembers.
+    nodes.iter_mut().for_each(Toy::crash);
+    wipe();
+    nodes.iter_mut().for_each(Toy::start);
+    for node in &nodes {
+        wait_for(LIMIT, "it runs as a replica", || node.state() == "replica");
+    }
+    std::thread::sleep(NOBODY);
+    assert_eq!(primary(&nodes), None);
+    expect(&nodes[first], &["failover"], 3, &["`lictor adopt"]);
+    expect(&nodes[first], &["adopt", &second], 0, &[&reply, "adopted"]);
+    nodes[other].write("three");
+    for node in &nodes {
+        wait_for(LIMIT, "all follow", || {
+            node.rows().is_some_and(|rows| rows == ["one", "two", "three"])
+        });
+    }
+    expect(&nodes[first], &["adopt", &second], 3, &["nothing to adopt"]);
+}

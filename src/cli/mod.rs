@@ -3,6 +3,7 @@
 //!
 //! Nothing here starts a thread before the command does: `run` forks its guard first.
 
+pub mod adopt;
 mod client;
 pub mod config;
 pub mod exit;
@@ -39,6 +40,7 @@ enum Command {
     Switchover(switchover::Args),
     Failover(failover::Args),
     Reinit(reinit::Args),
+    Adopt(adopt::Args),
     Leave(leave::Args),
     Graph(graph::Args),
     Pause(pause::Args),
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Switchover(args) => switchover::run(args).into(),
         Command::Failover(args) => failover::run(args).into(),
         Command::Reinit(args) => reinit::run(args).into(),
+        Command::Adopt(args) => adopt::run(args).into(),
         Command::Leave(args) => leave::run(args).into(),
         Command::Pause(args) => pause::run(args).into(),
         Command::Resume(args) => pause::resume(args).into(),

@@ -34,6 +34,11 @@ pub enum Action {
         node: NodeName,
         force: bool,
     },
+    /// Consul has forgotten the cluster: this node's data is its data.
+    Adopt {
+        node: NodeName,
+        accept_loss: bool,
+    },
     /// From now on people act, not lictor.
     Pause {
         reason: Option<String>,
@@ -52,7 +57,8 @@ pub struct Failover {
 }
 
 /// Every verb, as `Action::parse` reads it.
-pub const VERBS: [&str; 6] = ["switchover", "failover", "reinit", "leave", "pause", "resume"];
+pub const VERBS: [&str; 7] =
+    ["switchover", "failover", "reinit", "leave", "adopt", "pause", "resume"];
 
 impl Action {
     /// Reads a record's verb and arguments. The error is for the person who asked.
@@ -69,6 +75,10 @@ impl Action {
             "leave" => {
                 Action::Leave { node: args.needed_node("node")?, force: args.flag("force")? }
             }
+            "adopt" => Action::Adopt {
+                node: args.needed_node("node")?,
+                accept_loss: args.flag("accept_loss")?,
+            },
             "pause" => Action::Pause { reason: args.text("reason")? },
             "resume" => Action::Resume,
             other => {
@@ -87,6 +97,7 @@ impl Action {
             Action::Failover(_) => "failover",
             Action::Reinit { .. } => "reinit",
             Action::Leave { .. } => "leave",
+            Action::Adopt { .. } => "adopt",
             Action::Pause { .. } => "pause",
             Action::Resume => "resume",
         }
@@ -100,6 +111,7 @@ impl Action {
             Action::Failover(_) => false,
             Action::Reinit { .. }
             | Action::Leave { .. }
+            | Action::Adopt { .. }
             | Action::Pause { .. }
             | Action::Resume => false,
         }
@@ -111,7 +123,7 @@ impl Action {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(30),
             Action::Reinit { .. } | Action::Leave { .. } => Span::secs(30),
             // The lease may have to be waited out first.
-            Action::Failover(_) => Span::secs(60),
+            Action::Failover(_) | Action::Adopt { .. } => Span::secs(60),
         }
     }
 
@@ -119,7 +131,7 @@ impl Action {
     pub fn ends_within(&self) -> Span {
         match self {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(40),
-            Action::Failover(_) => Span::secs(120),
+            Action::Failover(_) | Action::Adopt { .. } => Span::secs(120),
             // The clone's own limit is six hours by default.
             Action::Reinit { .. } => Span::secs(8 * 3_600),
             // A handover, and the stop of an application.
@@ -138,6 +150,10 @@ impl Action {
                 set(&mut args, "primary_stopped", failover.primary_stopped);
             }
             Action::Reinit { node } => put(&mut args, "node", Some(node)),
+            Action::Adopt { node, accept_loss } => {
+                put(&mut args, "node", Some(node));
+                set(&mut args, "accept_loss", *accept_loss);
+            }
             Action::Leave { node, force } => {
                 put(&mut args, "node", Some(node));
                 set(&mut args, "force", *force);
@@ -227,6 +243,8 @@ mod tests {
             Action::Reinit { node: c() },
             Action::Leave { node: c(), force: false },
             Action::Leave { node: c(), force: true },
+            Action::Adopt { node: c(), accept_loss: false },
+            Action::Adopt { node: c(), accept_loss: true },
             Action::Pause { reason: None },
             Action::Pause { reason: Some("a new disk".into()) },
             Action::Resume,

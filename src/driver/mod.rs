@@ -47,6 +47,7 @@ use crate::process::link::{Generation, Guard};
 use crate::process::signals::Signals;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Notify, mpsc, oneshot};
 use volume::Volume;
 
@@ -62,6 +63,13 @@ const OUTSIDE: u64 = 1 << 48;
 pub(super) struct App {
     pub proc: crate::process::Proc,
     pub exit: crate::process::children::ExitOf,
+}
+
+/// When the peers' key was last asked for, and the `state/cluster` with which it was last read.
+#[derive(Default)]
+pub(super) struct Keying {
+    asked: Option<At>,
+    of: Arc<AtomicU64>,
 }
 
 /// The hands of the core.
@@ -91,7 +99,7 @@ pub(super) struct Driver {
     /// What the guard goes by.
     kill_at: At,
     fired: Generation,
-    key_asked: Option<At>,
+    keying: Keying,
     /// Effects that were sent out and have not come back.
     under_way: Arc<std::sync::atomic::AtomicUsize>,
     leaving: Option<i32>,
@@ -219,17 +227,22 @@ impl Driver {
     /// The peers' key is read once the cluster exists, and again until that succeeds.
     fn ask_for_key(&mut self, at: At) {
         let Some(cluster) = self.node.cluster_id() else { return };
-        if self.auth.has_key() || self.key_asked.is_some_and(|last| at.since(last) < Span::secs(1))
-        {
+        // An adopted cluster has a new key; until its key is there the old one is as good as none.
+        let index = self.node.cluster_index().map_or(0, |index| index.0);
+        let news = index != 0 && index != self.keying.of.load(Ordering::Acquire);
+        let known = self.auth.has_key() && !news;
+        if known || self.keying.asked.is_some_and(|last| at.since(last) < Span::secs(1)) {
             return;
         }
-        self.key_asked = Some(at);
-        let (store, auth) = (self.store.clone(), self.auth.clone());
+        self.keying.asked = Some(at);
+        let (store, auth, key_of) =
+            (self.store.clone(), self.auth.clone(), Arc::clone(&self.keying.of));
         let key = self.node.keys().secret("peer");
         let limit = self.config.cluster.request_timeout;
         tokio::spawn(async move {
-            if let Err(error) = setup::read_peer_key(&store, &auth, cluster, key, limit).await {
-                tracing::warn!(event = "peer.no-key", %error);
+            match setup::read_peer_key(&store, &auth, cluster, key, limit).await {
+                Ok(()) => key_of.store(index, Ordering::Release),
+                Err(error) => tracing::warn!(event = "peer.no-key", %error),
             }
         });
     }

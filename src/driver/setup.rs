@@ -201,7 +201,7 @@ async fn start(
         outside: 0,
         kill_at: at,
         fired: Generation(0),
-        key_asked: None,
+        keying: Default::default(),
         under_way: Default::default(),
         leaving: None,
     };

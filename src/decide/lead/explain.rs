@@ -51,7 +51,7 @@ impl Bar {
             }
             Bar::NoTerm => because(
                 "state/term is missing or unreadable beside data or a known epoch".into(),
-                "an operator's decision: restore the key, or empty the volumes".into(),
+                "an operator's decision: `lictor adopt NODE`, or empty volumes".into(),
             ),
             Bar::Unlisted(names) => because(
                 format!("only {} may take", join(names)),

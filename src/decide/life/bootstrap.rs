@@ -116,19 +116,19 @@ impl Node {
         }
     }
 
-    /// First bootstrap: after the hook succeeded and before `promote`.
+    /// First bootstrap: after the hook succeeded and before `promote`; or data that was adopted.
     pub(crate) fn write_cluster(&mut self, now: At, epoch: Epoch, out: &mut Outbox) {
         // A term that ended has forgotten the write.
         if self.wrote_cluster == Some(epoch) {
             return;
         }
         self.wrote_cluster = Some(epoch);
-        let (id, secret) = (self.boot.fresh_id.clone(), self.boot.fresh_secret.clone());
+        let (id, secret) = (self.birth_id(), self.boot.fresh_secret.clone());
         self.tell_lead(now, LeadIn::WriteCluster { id, secret }, out);
     }
 
     pub(crate) fn cluster_written(&mut self, out: &mut Outbox) {
-        let id = self.boot.fresh_id.clone();
+        let id = self.birth_id();
         self.cluster = Some(ClusterValue { v: 1, id });
         out.push(Effect::RemoveMarker);
     }

@@ -98,6 +98,8 @@ pub struct Node {
     pub(crate) freezing: Option<freeze::Freezing>,
     pub(crate) cluster: Option<ClusterValue>,
     pub(crate) members: BTreeMap<NodeName, MemberValue>,
+    /// The index of `state/cluster`; none: it is not there now.
+    pub(crate) cluster_at: Option<Index>,
     pub(crate) desk: requests::Desk,
     /// `state/pause` and its index.
     pub(crate) pause: Option<(PauseValue, Index)>,
@@ -170,6 +172,7 @@ impl Node {
             freezing: None,
             cluster: None,
             members: BTreeMap::new(),
+            cluster_at: None,
             desk: requests::Desk::default(),
             pause: None,
             down_in_pause: false,
@@ -345,6 +348,7 @@ impl Node {
         self.keep_fresh_results(now, former);
         self.absorb_pause(pause.as_ref(), out);
         let exists = cluster.is_some();
+        self.cluster_at = cluster.as_ref().map(|entry| entry.modify);
         if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
             self.cluster = Some(value);
         }

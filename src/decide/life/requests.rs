@@ -7,6 +7,7 @@
 //! Invariant: nothing is begun for a request before its `started` is in KV, and a request has one
 //! final result.
 
+mod adopt;
 mod failover;
 mod own;
 mod parting;
@@ -231,6 +232,9 @@ impl Node {
             (Action::Leave { node, force }, seat) => {
                 self.answer_leave(now, seat, id, (&node, force), out)
             }
+            (Action::Adopt { node, accept_loss }, seat) => {
+                self.answer_adopt(now, seat, id, (&node, accept_loss)).and_then(plain)
+            }
             (Action::Pause { reason }, _) => Some(self.answer_pause(&request.by, reason)),
             (Action::Resume, _) => Some(self.answer_resume()),
         }
@@ -265,7 +269,10 @@ impl Node {
             (Action::Switchover { .. } | Action::Failover(_), Seat::Leader(_)) => {
                 self.settle_move(answered).and_then(plain)
             }
-            (Action::Failover(_), Seat::Anybody) => {
+            (Action::Adopt { node, .. }, Seat::Leader(_)) => {
+                self.next_adopt(now, &node, out).and_then(plain)
+            }
+            (Action::Failover(_) | Action::Adopt { .. }, Seat::Anybody) => {
                 self.order_over(now, id, answered, known.since).and_then(plain)
             }
             (Action::Leave { node, force }, Seat::Leader(_)) if mine => {
@@ -438,6 +445,7 @@ impl Node {
                 | Action::Failover(_)
                 | Action::Reinit { .. }
                 | Action::Leave { .. }
+                | Action::Adopt { .. }
                 | Action::Pause { .. }
                 | Action::Resume,
             )

@@ -6,7 +6,7 @@ use crate::decide::lead::Leadership;
 use crate::decide::reason::Reason;
 use crate::decide::records::MemberValue;
 use crate::decide::time::At;
-use crate::decide::types::{ClusterId, Epoch, NodeName};
+use crate::decide::types::{ClusterId, Epoch, Index, NodeName};
 use serde_json::{Value, json};
 
 /// The facts that the HTTP paths answer by.
@@ -46,6 +46,11 @@ impl Node {
     /// The members as last read.
     pub fn members(&self) -> impl Iterator<Item = &MemberValue> {
         self.members.values()
+    }
+
+    /// Moves when `state/cluster` is written, and the peers' key with it.
+    pub fn cluster_index(&self) -> Option<Index> {
+        self.cluster_at
     }
 
     pub fn cluster_id(&self) -> Option<ClusterId> {

@@ -10,14 +10,14 @@
 
 use super::super::{After, Node, Side, State};
 use super::{Outcome, Seat};
-use crate::decide::action::Failover;
+use crate::decide::action::{Action, Failover};
 use crate::decide::io::Outbox;
 use crate::decide::lead::counted::{self, Short};
 use crate::decide::lead::{Force, LeadIn, Leadership, Standpoint};
 use crate::decide::reason::Reason;
 use crate::decide::records::{LockState, MemberValue, RequestStatus, ResultValue};
 use crate::decide::time::{At, Span};
-use crate::decide::types::{Epoch, NodeName, RunId};
+use crate::decide::types::{Epoch, NodeName};
 use std::collections::BTreeMap;
 
 /// How long the members' positions are waited for: a question's own timeout, and a bit.
@@ -315,18 +315,25 @@ impl Node {
         let follower =
             matches!(self.leadership(), Leadership::Follower | Leadership::Taking) && !self.stop;
         let found = self.desk.requests.iter().find_map(|(id, asked)| {
-            let failover = asked.value.as_ref().filter(|value| value.verb == "failover")?;
+            let asked = asked.value.as_ref()?;
             let result = &self.desk.results.get(id)?.value;
             let mine = result.status == RequestStatus::Started && result.to.as_ref() == Some(&me);
-            let forced = result.force && failover.args.contains_key("accept_loss");
+            let forced = match Action::parse(&asked.verb, &asked.args).ok()? {
+                Action::Failover(wish) => Some(result.force && wish.accept_loss),
+                Action::Adopt { node, .. } => (node == me).then_some(true),
+                Action::Switchover { .. }
+                | Action::Reinit { .. }
+                | Action::Leave { .. }
+                | Action::Pause { .. }
+                | Action::Resume => None,
+            }?;
             (follower && mine && result.epoch == epoch).then(|| (id.clone(), forced))
         });
         match (found, &self.desk.order) {
             (Some((id, _)), Some(order)) if order.id == id => {}
             (Some((id, forced)), _) => {
                 let until = now + ORDER_MOST;
-                let against = self.term_seen().map(|term| (term.epoch, term.run.clone()));
-                self.begin_order(now, Order { id, until }, against.filter(|_| forced), out);
+                self.begin_order(now, Order { id, until }, forced, out);
             }
             (None, Some(_)) => {
                 self.desk.order = None;
@@ -336,21 +343,16 @@ impl Node {
         }
     }
 
-    fn begin_order(
-        &mut self,
-        now: At,
-        order: Order,
-        against: Option<(Epoch, RunId)>,
-        out: &mut Outbox,
-    ) {
+    fn begin_order(&mut self, now: At, order: Order, forced: bool, out: &mut Outbox) {
         let said = self.desk.results.get(&order.id).map(|result| result.value.reason.clone());
-        let code = if against.is_some() { "failover.forced" } else { "failover.ordered" };
+        let code = if forced { "failover.forced" } else { "failover.ordered" };
         let text = format!("an operator orders this node to lead: {}", said.unwrap_or_default());
         self.decided(Reason::new(code, text), out);
         let until = order.until;
         self.desk.order = Some(order);
-        if against.is_some() {
-            let force = Force { against, above: Epoch::NONE, until };
+        if forced {
+            let against = self.term_seen().map(|term| (term.epoch, term.run.clone()));
+            let force = Force { against, above: self.highest_floor(), until };
             self.tell_lead(now, LeadIn::Force(Some(force)), out);
         }
     }

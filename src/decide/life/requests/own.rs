@@ -55,6 +55,7 @@ impl Node {
                 Action::Leave { node, .. } => (node == me).then_some(true),
                 Action::Switchover { .. }
                 | Action::Failover(_)
+                | Action::Adopt { .. }
                 | Action::Pause { .. }
                 | Action::Resume => None,
             }?;

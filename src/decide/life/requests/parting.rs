@@ -22,7 +22,7 @@ const GONE: Span = Span::secs(10);
 /// The node that is named answers by itself, if it lives; the others wait this long.
 const LEAVE_TO_NAMED: Span = Span(1_500);
 
-/// The request whose node this leader is taking off.
+/// The request that this node works on; a leader takes its node off the list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parting {
     id: String,
@@ -52,6 +52,7 @@ impl Node {
                     Action::Reinit { node } | Action::Leave { node, .. } => Some(node),
                     Action::Switchover { .. }
                     | Action::Failover(_)
+                    | Action::Adopt { .. }
                     | Action::Pause { .. }
                     | Action::Resume => None,
                 }
@@ -125,6 +126,17 @@ impl Node {
         self.send_off(now, id, node, force)
     }
 
+    /// Since when this node works on the request.
+    pub(super) fn first_seen(&mut self, now: At, id: &str) -> At {
+        match &self.desk.parting {
+            Some(parting) if parting.id == id => parting.begun,
+            Some(_) | None => {
+                self.desk.parting = Some(Parting { id: id.to_owned(), begun: now });
+                now
+            }
+        }
+    }
+
     /// Off the list first; then it is told to go, or, silent for long, its record goes.
     fn send_off(&mut self, now: At, id: &str, node: &NodeName, force: bool) -> Answer {
         match self.part_with(now, id, node, force) {
@@ -154,14 +166,7 @@ impl Node {
             return plain(Outcome::started(node.clone(), text));
         }
         let mine = node == self.me();
-        let parting = match &self.desk.parting {
-            Some(parting) if parting.id == id => parting.begun,
-            Some(_) | None => {
-                self.desk.parting = Some(Parting { id: id.to_owned(), begun: now });
-                now
-            }
-        };
-        if !mine && now < parting + LEAVE_TO_NAMED {
+        if !mine && now < self.first_seen(now, id) + LEAVE_TO_NAMED {
             return None;
         }
         let text = format!("nobody leads, so nobody can take {node} off the list");
@@ -235,13 +240,7 @@ impl Node {
                 ));
             }
         }
-        let begun = match &self.desk.parting {
-            Some(parting) if parting.id == id => parting.begun,
-            Some(_) | None => {
-                self.desk.parting = Some(Parting { id: id.to_owned(), begun: now });
-                now
-            }
-        };
+        let begun = self.first_seen(now, id);
         let listed = self.members.get(node).is_some_and(|member| self.eligible(member));
         let synced = self.sync_seen().is_some_and(|sync| sync.members.contains(node));
         if !listed && (!synced || force && now.since(begun) >= SILENT) {

@@ -337,3 +337,55 @@ fn a_forced_take_waits_for_a_leader_that_came_back() {
     world.pass(4_000);
     assert_eq!(world.state(), "primary", "{:?}", world.log);
 }
+
+/// Data of cluster `id`, and Consul knows nothing.
+fn orphan() -> World {
+    let mut world = World::new(boot(Some("id"), 5), settings(SyncMode::Off));
+    world.pass(500);
+    assert_eq!(world.state(), "replica");
+    world.log.clear();
+    world
+}
+
+#[test]
+fn an_adopted_node_leads_with_the_cluster_that_its_data_is() {
+    let mut world = orphan();
+    world.pass(10_000);
+    assert!(world.store.get(&world.node.keys().leader()).is_none(), "by itself nobody takes");
+    let request = asked(&world, "failover", &[]);
+    put_request(&mut world, "f1", &request);
+    world.pass(2_000);
+    assert!(result_of(&world, "f1").reason.contains("`lictor adopt"));
+    let request = asked(&world, "adopt", &[("node", "a")]);
+    put_request(&mut world, "a1", &request);
+    world.pass(2_000);
+    assert_eq!(world.state(), "primary", "{:?}", world.log);
+    let result = result_of(&world, "a1");
+    assert_eq!(result.status, RequestStatus::Done);
+    assert_eq!(result.reason, "a is the primary of cluster id, adopted");
+    let cluster = world.store.get(&world.node.keys().cluster()).expect("written");
+    let cluster: ClusterValue = decode(&cluster.value).expect("ours");
+    assert_eq!(cluster.id, ClusterId::new("id"));
+    assert!(world.epoch() > Epoch(5));
+    assert!(world.place("cluster") < world.place("run promote"), "{:?}", world.log);
+    let request = asked(&world, "adopt", &[("node", "a")]);
+    put_request(&mut world, "a2", &request);
+    assert!(result_of(&world, "a2").reason.contains("there is nothing to adopt"));
+}
+
+#[test]
+fn who_has_seen_less_is_not_adopted_by_oversight() {
+    let mut world = orphan();
+    let b = member("b", Some(ClusterId::new("id")), "replica", Epoch(9), None);
+    world.put(world.node.keys().member(&"b".into()), &encode(&b));
+    let request = asked(&world, "adopt", &[("node", "a")]);
+    put_request(&mut world, "a1", &request);
+    world.pass(5_000);
+    let result = result_of(&world, "a1");
+    assert!(result.reason.contains("b has seen epoch 9, a only 5"), "{}", result.reason);
+    let request = asked(&world, "adopt", &[("node", "a"), ("accept_loss", "true")]);
+    put_request(&mut world, "a2", &request);
+    world.pass(3_000);
+    assert_eq!(world.state(), "primary", "{:?}", world.log);
+    assert!(world.epoch() > Epoch(9), "above all that anybody has seen");
+}
