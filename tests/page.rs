@@ -134,15 +134,17 @@ fn tags(document: &str, part: &str) -> Vec<String> {
 #[test]
 fn a_running_cluster_is_seen_at_a_glance() {
     let consul = Consul::one();
-    let mut nodes = three("page", &consul.addresses());
+    let mut nodes = three("orders", &consul.addresses());
     for (node, zone) in nodes.iter_mut().zip(["east", "west", "west"]) {
         node.set("zone", &format!("\"{zone}\""));
+        node.set("sync", "\"on\"");
     }
     let first = settle(&mut nodes);
     let verdict = || {
         let (_, body) = nodes[first].http("GET", "/cluster", "", "")?;
         let cluster: Value = serde_json::from_str(&body).ok()?;
-        (cluster["verdict"]["is"] == "ok").then_some(cluster)
+        let sync = cluster["sync"]["members"].as_array().is_some_and(|all| all.len() == 3);
+        (cluster["verdict"]["is"] == "ok" && sync).then_some(cluster)
     };
     let cluster = wait_some(LIMIT, "all is well", verdict);
     for (index, node) in nodes.iter().enumerate() {
@@ -164,14 +166,14 @@ fn a_running_cluster_is_seen_at_a_glance() {
             let own_page = format!("href=\"http://127.0.0.1:{}/\"", it.port);
             assert_eq!(tags(&seen, &own_page).len(), usize::from(other != index), "{own_page}");
         }
-        assert_eq!(tags(&seen, "data-wire=\"async\"").len(), 2);
+        assert_eq!(tags(&seen, "data-wire=\"sync\"").len(), 2);
         assert!(seen.contains("zone east") && seen.contains("zone west"));
         let code = if index == first { "promote.done" } else { "follow.done" };
         assert!(text_of(&seen, "reasons").contains(code), "{}", text_of(&seen, "reasons"));
     }
     let url = format!("http://127.0.0.1:{}/", nodes[first].port);
-    assert_eq!(picture(&url, "wall.png", &[WALL]), (1920, 1080));
-    assert_eq!(picture(&url, "phone.png", &[PHONE, "--force-dark-mode"]), (390, 844));
+    assert_eq!(picture(&url, "wall.png", &[WALL, "--force-dark-mode"]), (1920, 1080));
+    assert_eq!(picture(&url, "phone.png", &[PHONE]), (390, 844));
     a_node_is_lost(&mut nodes, first);
 }
 

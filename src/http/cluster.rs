@@ -54,7 +54,7 @@ pub(super) fn cluster(published: &Published, now: At) -> Value {
         "leader": view.leader(),
         "sync": status["sync"],
         "paused": status["paused"],
-        "held": status["held"],
+        "held": view.held(),
         "members": members,
     })
 }
@@ -94,6 +94,11 @@ impl<'a> View<'a> {
 
     fn acts(&self) -> bool {
         self.published.deadline.is_some_and(|deadline| self.now < deadline)
+    }
+
+    /// Whether the lease lives on other members' promises, Consul being away; only its holder knows.
+    fn held(&self) -> bool {
+        self.acts() && self.published.status["leadership"]["lease_source"] == "promises"
     }
 
     fn own_role(&self) -> &'static str {
@@ -172,7 +177,8 @@ impl<'a> View<'a> {
     }
 
     fn verdict(&self, members: &[Value]) -> (Level, String, Vec<Value>) {
-        let troubles: Vec<Value> = members.iter().filter_map(|row| self.trouble(row)).collect();
+        let rows = members.iter().filter_map(|row| self.trouble(row));
+        let troubles: Vec<Value> = self.of_all().into_iter().chain(rows).collect();
         let (level, text) = match (&self.primary, &self.stale) {
             (Some(primary), _) if troubles.is_empty() => {
                 let replicas = members.iter().filter(|row| row["follows_leader"] == true).count();
@@ -204,6 +210,21 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What concerns the whole cluster.
+    fn of_all(&self) -> Vec<Value> {
+        let told = |text: String| json!({"node": null, "text": text});
+        let pause = &self.published.status["paused"];
+        let word = |name: &str| pause[name].as_str().unwrap_or("nobody knows");
+        let why = pause["reason"].as_str().map(|why| format!(" ({why})")).unwrap_or_default();
+        let paused = pause.is_object().then(|| {
+            told(format!("paused by {}{why}: nothing takes over or restarts", word("by")))
+        });
+        let held = self.held().then(|| {
+            told("Consul is away: the lease lives on the other members' promises".to_owned())
+        });
+        paused.into_iter().chain(held).collect()
+    }
+
     /// What needs an eye at a member.
     fn trouble(&self, row: &Value) -> Option<Value> {
         let state = row["state"].as_str().unwrap_or_default();
@@ -233,8 +254,8 @@ fn follow(replicas: usize) -> String {
 
 fn things(troubles: &[Value]) -> String {
     match troubles.len() {
-        1 => "1 member".to_owned(),
-        more => format!("{more} members"),
+        1 => "1 thing".to_owned(),
+        more => format!("{more} things"),
     }
 }
 
@@ -348,6 +369,23 @@ mod tests {
         members[1]["silent_ms"] = json!(3_000);
         let seen = seen_by("a", Role::Primary, Some(At(12_500)), members);
         assert_eq!(verdict(&seen, NOW).0, "ok");
+    }
+
+    #[test]
+    fn a_pause_and_a_held_lease_are_told() {
+        let mut seen = seen_by("a", Role::Primary, Some(At(12_500)), three());
+        let mut status = (*seen.status).clone();
+        status["paused"] = json!({"v": 1, "by": "cli root@ops", "at": 1, "reason": "disks"});
+        status["leadership"] = json!({"is": "open", "lease_source": "promises"});
+        seen.status = Arc::new(status);
+        let told = cluster(&seen, NOW);
+        assert_eq!(told["verdict"]["is"], "degraded");
+        assert_eq!(told["verdict"]["text"], "a is the primary; 2 things to look at");
+        let texts = told["verdict"]["troubles"].to_string();
+        assert!(texts.contains("paused by cli root@ops (disks)"), "{texts}");
+        assert!(texts.contains("Consul is away"), "{texts}");
+        assert_eq!(told["held"], true);
+        assert_eq!(cluster(&seen, At(12_500))["held"], false);
     }
 
     #[test]

@@ -16,20 +16,8 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Paths of the interface that this version does not have.
-const LATER: [&str; 12] = [
-    "/history",
-    "/events",
-    "/ring",
-    "/ring/lookup",
-    "/failover",
-    "/pause",
-    "/resume",
-    "/reinit",
-    "/backup",
-    "/leave",
-    "/peer/promise",
-    "/peer/grant",
-];
+const LATER: [&str; 7] =
+    ["/history", "/events", "/ring", "/ring/lookup", "/backup", "/peer/promise", "/peer/grant"];
 
 /// Where peers put their questions.
 const PEERS: [&str; 2] = ["/peer/ping", "/peer/position"];
@@ -70,11 +58,16 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
 }
 
 /// A path as the metrics name it: one of ours, or `other`, however many a client thinks of.
-pub(super) fn known(path: &str) -> &'static str {
+pub(super) fn known(path: &str) -> &str {
+    let ours = paths().any(|known| known == path) || LATER.contains(&path);
+    if ours { path } else { "other" }
+}
+
+/// Every path that is served.
+fn paths() -> impl Iterator<Item = String> {
     let pages = PAGES.iter().map(|(page, _)| *page);
-    let peers = PEERS.iter().copied();
-    let rest = LATER.iter().copied().chain(["/", "/config", "/metrics", "/reload", "/switchover"]);
-    pages.chain(peers).chain(rest).find(|known| *known == path).unwrap_or("other")
+    let rest = pages.chain(PEERS).chain(["/", "/config", "/metrics", "/reload"]);
+    rest.map(str::to_owned).chain(VERBS.map(|verb| format!("/{verb}")))
 }
 
 /// `HEAD /` and `OPTIONS /` are what load balancers ask by default.
@@ -114,4 +107,25 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     let text =
         format!("{} does not take {method}; the Allow header says what it takes", uri.path());
     error(StatusCode::METHOD_NOT_ALLOWED, "http.wrong-method", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `tests/http_paths.rs` holds the page's table against a server; no path may be missing in it.
+    #[test]
+    fn every_path_is_documented() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http.md");
+        let page = std::fs::read_to_string(page).expect("docs/http.md is there");
+        for path in paths() {
+            assert!(page.contains(&format!("\n| `{path}` |")), "{path} is not in docs/http.md");
+            assert_eq!(known(&path), path);
+        }
+        for path in LATER {
+            assert!(!paths().any(|served| served == path), "{path} is served already");
+            assert!(page.contains(&format!("`{path}`")), "{path} is not in docs/http.md");
+        }
+        assert_eq!(known("/nothing"), "other");
+    }
 }

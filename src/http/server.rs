@@ -193,12 +193,12 @@ where
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(caller);
-        let path = routes::known(request.uri().path());
+        let path = routes::known(request.uri().path()).to_owned();
         let (answer, metrics) = (front.router.clone().call(request), front.metrics.clone());
         async move {
             let answer = answer.await;
             if let Ok(response) = &answer {
-                metrics.answered(path, response.status());
+                metrics.answered(&path, response.status());
             }
             answer
         }

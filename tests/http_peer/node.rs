@@ -230,7 +230,7 @@ pub async fn ask_with_token(
     ask_with_header(addr, "POST", path, &format!("Authorization: Bearer {token}"), body).await
 }
 
-async fn ask_with_header(
+pub async fn ask_with_header(
     addr: SocketAddr,
     method: &str,
     path: &str,

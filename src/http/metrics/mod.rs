@@ -185,7 +185,7 @@ impl Metrics {
     }
 
     /// An answer of the HTTP side; `path` is one of ours or `other`.
-    pub(super) fn answered(&self, path: &'static str, status: http::StatusCode) {
+    pub(super) fn answered(&self, path: &str, status: http::StatusCode) {
         let labels = [("path", path.to_owned()), ("code", status.as_str().to_owned())];
         self.0.counters.http.get_or_create(&labels).inc();
     }

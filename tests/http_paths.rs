@@ -1,0 +1,136 @@
+//! Every path by every method, as `docs/http.md` has it: the page's table is the test's.
+//!
+//! Each request is made of a node in three situations (a primary without a token file, a replica
+//! asked without its token, a node that is nothing asked with it). Every code seen must be in the
+//! table, and every code of the table must be seen; answers have their type, and those to HEAD no
+//! body.
+
+#![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
+
+use lictor::decide::time::At;
+use lictor::http::{ActionReply, App, ConfigReply, Incoming, Published, Role};
+use node::{Answer, Node, Options, ask_with_header, published};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[path = "http_peer/node.rs"]
+#[allow(dead_code, reason = "another test uses the rest")]
+mod node;
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
+const TOKEN: &str = "open-sesame";
+
+/// The codes by path and method.
+fn table() -> BTreeMap<(String, &'static str), BTreeSet<u16>> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http.md");
+    let page = std::fs::read_to_string(page).expect("docs/http.md is there");
+    let mut table = BTreeMap::new();
+    for row in page.lines().filter(|line| line.starts_with("| `/")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let path = cells[0].trim_matches('`').to_owned();
+        for (method, codes) in METHODS.iter().zip(&cells[1..]) {
+            let codes = codes.split(' ').map(|code| code.parse().expect("codes, by spaces"));
+            table.insert((path.clone(), *method), codes.collect());
+        }
+    }
+    assert!(table.len() >= 20 * METHODS.len(), "the table is found: {}", table.len());
+    table
+}
+
+/// A body that the path takes.
+fn body_of(path: &str, method: &str) -> &'static str {
+    match (path, method) {
+        ("/reinit" | "/leave", _) => "{\"node\":\"c\"}",
+        ("/reload", _) | (_, "GET" | "HEAD" | "OPTIONS") => "",
+        _ => "{}",
+    }
+}
+
+/// Asks, and plays the driver that says yes.
+async fn ask(node: &mut Node, method: &str, path: &str, header: &str) -> Answer {
+    let body = body_of(path, method);
+    let mut answer = std::pin::pin!(ask_with_header(node.addr, method, path, header, body));
+    loop {
+        tokio::select! {
+            answer = &mut answer => return answer,
+            Some(incoming) = node.incoming.recv() => match incoming {
+                Incoming::Action { reply, .. } => {
+                    drop(reply.send(ActionReply::Written { request: "r1".into() }));
+                }
+                Incoming::Config { reply, .. } => {
+                    drop(reply.send(ConfigReply::Done(serde_json::json!({"v": 1}))));
+                }
+                Incoming::Peer { .. } => panic!("nothing here is signed"),
+            },
+        }
+    }
+}
+
+#[track_caller]
+fn well_formed(method: &str, path: &str, answer: &Answer) {
+    let told = format!("{method} {path}: {answer:?}");
+    let kind = answer.header("content-type").unwrap_or_default();
+    let want = match (answer.status, path) {
+        (204, _) => "",
+        (200, "/") if method == "GET" => "text/html; charset=utf-8",
+        (200, "/metrics") => "text/plain; version=0.0.4; charset=utf-8",
+        _ => "application/json",
+    };
+    assert_eq!(kind, want, "{told}");
+    let empty = method == "HEAD" || answer.status == 204;
+    assert_eq!(answer.body.is_empty(), empty, "{told}");
+    if kind == "application/json" && !empty {
+        assert!(answer.json().is_object() && answer.body.lines().count() == 1, "{told}");
+    }
+    let allow = answer.header("allow").unwrap_or_default();
+    assert!(![204, 405].contains(&answer.status) || !allow.is_empty(), "{told}");
+    if answer.status == 405 {
+        assert!(!allow.split(',').any(|it| it.trim() == method), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn every_path_by_every_method_is_as_documented() {
+    let with = |now: fn() -> At| Options { token: Some(TOKEN), clock: now, ..Options::default() };
+    let mut primary = Node::start("b", "rb").await;
+    let mut replica = Node::with("b", "rb", with(|| At(1_000))).await;
+    let role = Role::Replica;
+    replica.board.publish(Published { role, deadline: None, ..published("b") });
+    // Its core has not stepped for a minute.
+    let mut nothing = Node::with("b", "rb", with(|| At(61_000))).await;
+    nothing.board.publish(Published {
+        role: Role::None,
+        deadline: None,
+        app: App::Down,
+        sync: false,
+        ready: false,
+        ..published("b")
+    });
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let none = "X-Nothing: 1";
+    for ((path, method), codes) in table() {
+        let mut seen = BTreeSet::new();
+        for (node, header) in
+            [(&mut primary, none), (&mut replica, none), (&mut nothing, token.as_str())]
+        {
+            let answer = ask(node, method, &path, header).await;
+            assert!(codes.contains(&answer.status), "{method} {path}, {codes:?}: {answer:?}");
+            well_formed(method, &path, &answer);
+            seen.insert(answer.status);
+        }
+        // A signed question is asked in tests/http_peer.rs.
+        let signed = path.starts_with("/peer/") && method == "POST";
+        assert!(signed || seen == codes, "{method} {path}: {codes:?} documented, {seen:?} seen");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_so_by_every_method() {
+    let mut node = Node::start("b", "rb").await;
+    for path in ["/nothing", "/ring", "/primary/", "//", "/%00", "/status/.."] {
+        for method in METHODS {
+            let answer = ask(&mut node, method, path, "X-Nothing: 1").await;
+            assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
+            well_formed(method, path, &answer);
+        }
+    }
+}
