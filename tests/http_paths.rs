@@ -2,7 +2,8 @@
 //!
 //! Each request is made of a node in three situations (a primary without a token file, a replica
 //! asked without its token, a node that is nothing asked with it). Every code seen must be in the
-//! table, and every code of the table must be seen; answers have their type, and those to HEAD no
+//! table, and every code of the table must be seen; an action's body is the one that the table
+//! names; answers have their type, and those to HEAD no
 //! body.
 
 #![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
@@ -10,7 +11,7 @@
 use lictor::decide::time::At;
 use lictor::http::{ActionReply, App, ConfigReply, Incoming, Published, Role};
 use node::{Answer, Node, Options, ask_with_header, published};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 #[path = "http_peer/node.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
@@ -19,35 +20,41 @@ mod node;
 const METHODS: [&str; 7] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"];
 const TOKEN: &str = "open-sesame";
 
-/// The codes by path and method.
-fn table() -> BTreeMap<(String, &'static str), BTreeSet<u16>> {
+/// One cell of the table.
+struct Cell {
+    path: String,
+    method: &'static str,
+    codes: BTreeSet<u16>,
+    /// The first JSON that the row's meaning names.
+    body: String,
+}
+
+fn table() -> Vec<Cell> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/http.md");
     let page = std::fs::read_to_string(page).expect("docs/http.md is there");
-    let mut table = BTreeMap::new();
+    let mut table = Vec::new();
     for row in page.lines().filter(|line| line.starts_with("| `/")) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         let path = cells[0].trim_matches('`').to_owned();
+        let meaning = cells.last().expect("a row has cells");
+        let json = meaning.split('`').find(|word| word.starts_with('{')).unwrap_or_default();
         for (method, codes) in METHODS.iter().zip(&cells[1..]) {
+            let body = match *method {
+                "POST" => json,
+                "PATCH" => "{}",
+                _ => "",
+            };
             let codes = codes.split(' ').map(|code| code.parse().expect("codes, by spaces"));
-            table.insert((path.clone(), *method), codes.collect());
+            let (path, body) = (path.clone(), body.to_owned());
+            table.push(Cell { path, method, codes: codes.collect(), body });
         }
     }
     assert!(table.len() >= 20 * METHODS.len(), "the table is found: {}", table.len());
     table
 }
 
-/// A body that the path takes.
-fn body_of(path: &str, method: &str) -> &'static str {
-    match (path, method) {
-        ("/reinit" | "/leave", _) => "{\"node\":\"c\"}",
-        ("/reload", _) | (_, "GET" | "HEAD" | "OPTIONS") => "",
-        _ => "{}",
-    }
-}
-
 /// Asks, and plays the driver that says yes.
-async fn ask(node: &mut Node, method: &str, path: &str, header: &str) -> Answer {
-    let body = body_of(path, method);
+async fn ask(node: &mut Node, (method, path): (&str, &str), header: &str, body: &str) -> Answer {
     let mut answer = std::pin::pin!(ask_with_header(node.addr, method, path, header, body));
     loop {
         tokio::select! {
@@ -107,12 +114,12 @@ async fn every_path_by_every_method_is_as_documented() {
     });
     let token = format!("Authorization: Bearer {TOKEN}");
     let none = "X-Nothing: 1";
-    for ((path, method), codes) in table() {
+    for Cell { path, method, codes, body } in table() {
         let mut seen = BTreeSet::new();
         for (node, header) in
             [(&mut primary, none), (&mut replica, none), (&mut nothing, token.as_str())]
         {
-            let answer = ask(node, method, &path, header).await;
+            let answer = ask(node, (method, &path), header, &body).await;
             assert!(codes.contains(&answer.status), "{method} {path}, {codes:?}: {answer:?}");
             well_formed(method, &path, &answer);
             seen.insert(answer.status);
@@ -128,7 +135,7 @@ async fn what_is_not_there_is_said_so_by_every_method() {
     let mut node = Node::start("b", "rb").await;
     for path in ["/nothing", "/ring", "/primary/", "//", "/%00", "/status/.."] {
         for method in METHODS {
-            let answer = ask(&mut node, method, path, "X-Nothing: 1").await;
+            let answer = ask(&mut node, (method, path), "X-Nothing: 1", "").await;
             assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
             well_formed(method, path, &answer);
         }
