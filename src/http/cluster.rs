@@ -96,7 +96,7 @@ impl<'a> View<'a> {
         self.published.deadline.is_some_and(|deadline| self.now < deadline)
     }
 
-    /// Whether the lease lives on other members' promises, Consul being away; only its holder knows.
+    /// Whether the lease lives on others' promises, Consul being away; only its holder knows.
     fn held(&self) -> bool {
         self.acts() && self.published.status["leadership"]["lease_source"] == "promises"
     }
