@@ -136,7 +136,8 @@ impl Peers {
     /// Of one that has not answered yet nothing bad is known.
     pub fn is_healthy(&self, node: &NodeName) -> bool {
         let heard = self.pings.get(node).and_then(|pinged| pinged.heard.as_ref());
-        heard.is_none_or(|heard| heard.healthy)
+        // What it said while it was starting says nothing of the replica it has become since.
+        heard.is_none_or(|heard| heard.healthy || heard.state != "replica")
     }
 
     fn is_asked_for_position(&self, node: &NodeName) -> bool {

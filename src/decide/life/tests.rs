@@ -240,9 +240,9 @@ impl World {
             _ if self.holds("peer") => Err(PeerError::Timeout(timeout)),
             Ask::Ping => Ok(Told::Pong {
                 epoch: Epoch(0),
-                state: "replica".into(),
+                state: if self.holds("starting") { "starting" } else { "replica" }.into(),
                 lag_seconds: Some(0.25),
-                healthy: !self.holds("ill"),
+                healthy: !self.holds("ill") && !self.holds("starting"),
             }),
             Ask::Position { freeze, .. } => Ok(Told::Position {
                 order: self.order,

@@ -1,6 +1,7 @@
 //! What once went wrong, each with how it showed.
 
 use super::*;
+use crate::decide::records::RequestValue;
 
 /// The lock was won while the data turned out to be another's: it was renewed for ever by a
 /// node with an empty disk.
@@ -202,4 +203,28 @@ fn a_fenced_primary_whose_application_ran_on_takes_again_without_the_others_answ
     world.end(Hook::Demote, HookEnd::Exit { code: 4 });
     world.pass(9_000);
     assert_ne!(world.state(), "primary");
+}
+
+/// The last answer of a replica dated from its start, and a switchover to it was refused.
+#[test]
+fn a_health_told_while_starting_is_not_that_of_the_replica() {
+    for (what, released) in [("starting", true), ("ill", false)] {
+        let mut world = primary(SyncMode::Off);
+        world.held = vec![what];
+        world.member_b();
+        // Asked each second.
+        world.pass(1_500);
+        assert!(world.is_listed("b"));
+        let request = RequestValue {
+            v: 1,
+            verb: "switchover".into(),
+            args: [("to".to_owned(), "b".to_owned())].into(),
+            by: "op".into(),
+            epoch: world.epoch(),
+            expires: u64::MAX,
+        };
+        world.put(world.node.keys().request("r1"), &encode(&request));
+        world.pass(200);
+        assert_eq!(world.is_released(), released, "{what}");
+    }
 }
