@@ -100,7 +100,7 @@ closing_lines() {
 install_missing() {
     local missing=() pair
     for pair in mariadbd:mariadb-server mariadb-backup:mariadb-backup ip:iproute2 tini:tini cc:gcc \
-        cc:libc6-dev haproxy:haproxy chromium:chromium; do
+        cc:libc6-dev haproxy:haproxy chromium:chromium mandoc:mandoc; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     if [ "${#missing[@]}" -eq 0 ]; then

@@ -53,19 +53,27 @@ where
         Ok(config) => config,
         Err(e) => return output::error(e, Exit::Usage),
     };
+    ask_once(&config, work).unwrap_or_else(|Failure(text, exit)| output::error(text, exit))
+}
+
+/// Runs `work` in a small runtime that ends with it.
+pub fn ask_once<T, F>(config: &Config, work: impl FnOnce(Client) -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
     let Some(cluster) = config.local.cluster.clone() else {
-        return output::error("no cluster is named; set `cluster` or give --cluster", Exit::Usage);
+        let text = "no cluster is named; set `cluster` or give --cluster";
+        return Err(Failure(text.to_owned(), Exit::Usage));
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return output::error(format_args!("cannot start: {e}"), Exit::Failed),
-    };
-    let done = runtime.block_on(async {
-        let store = driver::store(&config).map_err(|e| Failure(e.to_string(), Exit::Usage))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure(format!("cannot start: {e}"), Exit::Failed))?;
+    runtime.block_on(async {
+        let store = driver::store(config).map_err(|e| Failure(e.to_string(), Exit::Usage))?;
         let keys = Keys::new(&cluster);
-        work(Client { store, keys, config }).await
-    });
-    done.unwrap_or_else(|Failure(text, exit)| output::error(text, exit))
+        work(Client { store, keys, config: config.clone() }).await
+    })
 }
 
 /// One sentence and the code it ends with.

@@ -5,11 +5,13 @@
 
 pub mod adopt;
 mod client;
+pub mod completions;
 pub mod config;
 pub mod exit;
 pub mod failover;
 pub mod graph;
 pub mod leave;
+pub mod man;
 pub mod output;
 pub mod pause;
 pub mod reinit;
@@ -21,7 +23,7 @@ pub mod settings;
 pub mod status;
 pub mod switchover;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use exit::Exit;
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ enum Command {
     Resume(pause::ResumeArgs),
     Ring(ring::Args),
     Config(config::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     #[command(hide = true)]
     DebugFence(run::FenceArgs),
 }
@@ -71,7 +75,14 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => graph::run(args).into(),
         Command::Ring(args) => ring::run(args).into(),
         Command::Config(args) => config::run(args).into(),
+        Command::Completions(args) => completions::run(&args, command()).into(),
+        Command::Man(args) => man::run(&args, command()).into(),
     }
+}
+
+/// All of it, as `completions` and `man` need it: the same definitions that are parsed by.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Help and version are answers; everything else clap says is a wrong use.
@@ -87,7 +98,6 @@ fn misunderstood(error: &clap::Error) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn arguments_are_consistent() {

@@ -10,7 +10,8 @@ const HEAD: &str = "# Settings
 A setting comes from, each covering the one before: its default, the cluster's configuration in
 Consul (KV `lictor/<cluster>/state/config`, TOML, cluster scope only), the file (`-c FILE`, else
 `/etc/lictor/lictor.toml` if it exists), the environment, the command line. The layers without KV
-must hold together by themselves. Unknown keys are errors that say where they stand.
+must hold together by themselves. Unknown keys are errors that say where they stand. What stands in
+KV is live on a running node: [configuration.md](configuration.md) has the commands and the rules.
 
 One rule for all scalars: setting `timeouts.promote` is key `promote` of table `[timeouts]` in the
 file, `LICTOR_TIMEOUTS_PROMOTE` in the environment and `--timeouts-promote` on the command line.

@@ -40,7 +40,14 @@ impl World {
     /// S4: the faults stop and everything arrives. Whoever is left alone must come to be writable.
     pub fn comes_to_lead(&self, ground: &Ground) -> bool {
         let on = self.nodes.iter().any(|node| node.sync != SyncMode::Off);
-        if ground.rules.sync != SyncMode::Off || on || self.promises(ground) {
+        // Switched on and off again, with the set of the leader alone still on its way.
+        let late = self.net.iter().any(|message| match &message.call {
+            Call::Txn(verbs) => verbs
+                .iter()
+                .any(|verb| matches!(verb, Verb::Cas(key, ..) if *key == ground.keys.sync())),
+            _ => false,
+        });
+        if ground.rules.sync != SyncMode::Off || on || late || self.promises(ground) {
             // Others must answer: all of them together.
             return self.leads_in_the_end(ground, None);
         }
