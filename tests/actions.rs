@@ -224,3 +224,74 @@ fn a_cluster_that_consul_forgot_is_adopted() {
     }
     expect(&nodes[first], &["adopt", &second], 3, &["nothing to adopt"]);
 }
+
+#[test]
+fn actions_by_http_and_by_the_socket() {
+    let consul = Consul::one();
+    let mut node = Toy::new("ways", "one", &consul.addresses());
+    let token = node.path("token");
+    std::fs::write(&token, "secret\n").expect("our directory is writable");
+    node.set("token_file", &format!("{token:?}"));
+    node.start();
+    node.wait_primary();
+    let bearer = "Authorization: Bearer secret\r\n";
+    let post = |path: &str, headers: &str, body: &str| {
+        let (code, answer) = node.http("POST", path, headers, body).expect("an answer");
+        (code, serde_json::from_str::<serde_json::Value>(&answer).unwrap_or_default())
+    };
+    for path in ["/switchover", "/failover", "/reinit", "/leave", "/pause", "/resume"] {
+        assert_eq!(post(path, "", "").0, 401, "{path}");
+        assert_eq!(node.code(path), 405, "{path}");
+    }
+    let cases = [
+        ("/pause", "{", 400, "the body"),
+        ("/pause", r#"{"why":"x"}"#, 400, "`pause` takes no `why`"),
+        ("/reinit", "", 400, "`reinit` needs `node`"),
+        ("/failover", r#"{"accept_loss":"perhaps"}"#, 400, "is true or false"),
+    ];
+    for (path, body, code, says) in cases {
+        let (got, answer) = post(path, bearer, body);
+        assert_eq!(got, code, "{answer}");
+        assert!(answer["error"].as_str().is_some_and(|text| text.contains(says)), "{answer}");
+    }
+    let (code, answer) = post("/pause", bearer, r#"{"reason":"by http"}"#);
+    assert_eq!(code, 202, "{answer}");
+    let at = format!("/requests/{}", answer["request"].as_str().expect("an id"));
+    wait_for(LIMIT, "it is paused", || {
+        node.http("GET", &at, "", "").is_some_and(|(_, body)| body.contains("\"done\""))
+    });
+    assert_eq!(node.code("/requests/none"), 404);
+    assert!(node.status().is_some_and(|status| status["paused"]["reason"] == "by http"));
+
+    let socket = node.path("volume/.lictor/sock");
+    let mode = std::fs::metadata(&socket).expect("it is there");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o600);
+    let by_socket = |words: &[&str]| {
+        let path = socket.to_str().expect("UTF-8");
+        let output = node.lictor(&[words, &["--socket", path]].concat()).output();
+        let output = output.expect("lictor starts");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().expect("it ends"), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (code, text) = by_socket(&["resume"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("resumed; it was paused by http 127.0.0.1 (by http)"), "{text}");
+    let (code, text) = by_socket(&["switchover", "--to", "nobody"]);
+    assert_eq!((code, text.as_str()), (3, "lictor: refused: nobody is not a member\n"));
+    assert!(node.logged(&["switchover, asked by socket, uid "]) > 0);
+    // A socket that a dead process left is no hindrance.
+    node.crash();
+    let (code, text) = by_socket_of(&node);
+    assert_eq!(code, 1, "{text}");
+    node.start();
+    node.wait_primary();
+    assert_eq!(by_socket_of(&node).0, 0);
+}
+
+fn by_socket_of(node: &Toy) -> (i32, String) {
+    let path = node.path("volume/.lictor/sock");
+    let output = node.lictor(&["resume", "--socket", path.to_str().expect("UTF-8")]).output();
+    let output = output.expect("lictor starts");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().expect("it ends"), String::from_utf8_lossy(&text).into_owned())
+}

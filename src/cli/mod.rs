@@ -20,6 +20,7 @@ pub mod ring;
 pub mod run;
 pub mod run_alone;
 pub mod settings;
+mod socket;
 pub mod status;
 pub mod switchover;
 

@@ -5,6 +5,7 @@ use super::client::{self, Client, Failure, LIMIT};
 use super::exit::Exit;
 use super::output;
 use super::settings::ConfigArgs;
+use super::socket;
 use crate::config::check_name;
 use crate::decide::action::Action;
 use crate::decide::call::{Call, StoreError, Verb};
@@ -16,6 +17,7 @@ use crate::http::nonce;
 use crate::process::clock;
 use crate::store::Store;
 use serde_json::json;
+use std::path::{Path, PathBuf};
 
 /// Beyond the time a request is good for, somebody has answered or nobody will.
 const ANSWER_GRACE: Span = Span::secs(10);
@@ -32,6 +34,9 @@ pub struct Asking {
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Ask the node of this Unix socket (`.lictor/sock` on its volume) instead of Consul
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
 }
 
 /// Reads a node's name.
@@ -46,7 +51,19 @@ pub fn run(asking: Asking, action: Action) -> Exit {
         return output::error(wrong, Exit::Usage);
     }
     let as_json = asking.json;
+    if let Some(path) = asking.socket {
+        return by_socket(&path, &action, as_json);
+    }
     client::with(asking.config, move |client| async move { ask(client, action, as_json).await })
+}
+
+fn by_socket(path: &Path, action: &Action, as_json: bool) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return output::error(format_args!("cannot start: {e}"), Exit::Failed),
+    };
+    let done = runtime.block_on(socket::ask(path, action, as_json));
+    done.unwrap_or_else(|Failure(text, exit)| output::error(text, exit))
 }
 
 async fn ask(client: Client, action: Action, as_json: bool) -> Result<Exit, Failure> {

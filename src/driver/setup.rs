@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
@@ -149,8 +150,7 @@ async fn start(
     let run = RunId::new(&nonce::hex::<8>().map_err(other)?);
     let at = clock::now();
     let parts = parts(&config, &run)?;
-    let (server, incoming) = Server::bind(config.local.listen, parts.clone()).await?;
-    tokio::spawn(server.run());
+    let incoming = serve(config.local.listen, parts.clone(), &volume).await?;
     let store = store(&config)?;
     let asked = (&store, &parts.board, &mut signals);
     let Some((config, live)) = configured(config, load, volume.config.as_deref(), asked).await?
@@ -206,6 +206,22 @@ async fn start(
         leaving: None,
     };
     Ok(driver.live(Ears { inputs: listen, inside: from_inside, incoming, signals }).await)
+}
+
+/// On the port, and on a socket beside the volume where that can be: it is for convenience.
+async fn serve(
+    listen: SocketAddr,
+    parts: Parts,
+    volume: &Volume,
+) -> Result<mpsc::Receiver<http::Incoming>, StartError> {
+    let (server, incoming) = Server::bind(listen, parts).await?;
+    let path = volume.own.join("sock");
+    match server.socket(&path) {
+        Ok(socket) => drop(tokio::spawn(socket.run())),
+        Err(error) => tracing::warn!(event = "socket.none", path = %path.display(), %error),
+    }
+    tokio::spawn(server.run());
+    Ok(incoming)
 }
 
 /// What the port answers from.

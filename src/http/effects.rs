@@ -14,7 +14,7 @@ use crate::decide::peer::{Ask, Told};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde_json::{Value, json};
@@ -90,11 +90,11 @@ pub(super) fn path_of(ask: &Ask) -> &'static str {
 /// empty one has none.
 pub(super) async fn operator(
     State(shared): State<Arc<Shared>>,
-    Extension(Caller(caller)): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response {
     let (head, body) = request.into_parts();
-    if let Some(refused) = no_operator(&shared, &head.headers) {
+    if let Some(refused) = no_operator(&shared, &head) {
         return refused;
     }
     let (_place, body) = match take(&shared, body).await {
@@ -103,7 +103,7 @@ pub(super) async fn operator(
     };
     let verb = head.uri.path().trim_start_matches('/');
     match arguments(&body).and_then(|args| Action::parse(verb, &args)) {
-        Ok(action) => act(&shared, action, format!("http {}", caller.ip())).await,
+        Ok(action) => act(&shared, action, caller.name()).await,
         Err(text) => error(StatusCode::BAD_REQUEST, "action.malformed", text),
     }
 }
@@ -130,8 +130,12 @@ fn arguments(body: &[u8]) -> Result<Args, String> {
     Ok(args)
 }
 
-/// The refusal, unless the token is the right one.
-fn no_operator(shared: &Shared, headers: &HeaderMap) -> Option<Response> {
+/// The refusal, unless the token is the right one, or none is needed.
+fn no_operator(shared: &Shared, head: &http::request::Parts) -> Option<Response> {
+    if let Some(Caller::Socket { .. }) = head.extensions.get::<Caller>() {
+        return None;
+    }
+    let headers = &head.headers;
     let Some(token) = shared.parts.token.get() else {
         let text =
             "actions over HTTP are off: no token_file is set; set one, or use the command line";
@@ -163,7 +167,12 @@ async fn act(shared: &Shared, action: Action, by: String) -> Response {
     };
     match became {
         ActionReply::Written { request } => {
-            line(StatusCode::ACCEPTED, &json!({"request": request}))
+            let location = format!("/requests/{request}");
+            let mut answer = line(StatusCode::ACCEPTED, &json!({"request": request}));
+            if let Ok(location) = HeaderValue::from_str(&location) {
+                answer.headers_mut().insert(header::LOCATION, location);
+            }
+            answer
         }
         ActionReply::Refused(reason) => line(
             StatusCode::CONFLICT,
@@ -179,7 +188,7 @@ async fn act(shared: &Shared, action: Action, by: String) -> Response {
 /// `PATCH /config` and `POST /reload`: by the token.
 pub(super) async fn config(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    if let Some(refused) = no_operator(&shared, &head.headers) {
+    if let Some(refused) = no_operator(&shared, &head) {
         return refused;
     }
     let (_place, body) = match take(&shared, body).await {

@@ -50,3 +50,6 @@ pub const IDLE: Duration = Duration::from_secs(8);
 
 /// Idle connections a client keeps to one peer: a ping and a position at once.
 pub const IDLE_PER_PEER: usize = 2;
+
+/// Connections to the Unix socket at once: some people and their scripts; more wait.
+pub const SOCKET_CONNECTIONS: usize = 16;

@@ -19,6 +19,7 @@ mod reads;
 mod replay;
 mod routes;
 mod server;
+mod socket;
 mod tls;
 
 pub use auth::{BadKey, PeerAuth, Refusal, Secret, Token};
@@ -27,4 +28,5 @@ pub use client::PeerClient;
 pub use incoming::{ActionReply, AskId, ConfigAsk, ConfigReply, Incoming};
 pub use metrics::Metrics;
 pub use server::{BindError, Clock, Parts, Server};
+pub use socket::Socket;
 pub use tls::{Connector, How as TlsHow, Pem, Tls, TlsError};

@@ -8,7 +8,7 @@ use super::metrics::{Format, Scrape};
 use super::routes::{Shared, error, line};
 use crate::decide::time::At;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
@@ -95,6 +95,18 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMa
     let text = shared.parts.metrics.render(scrape, format);
     let kind = HeaderValue::from_static(format.content_type());
     ([(header::CONTENT_TYPE, kind)], Body::from(text)).into_response()
+}
+
+/// `GET /requests/<id>`: an action that was asked for, and what became of it so far.
+pub(super) async fn request(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Response {
+    let published = shared.parts.board.read();
+    match published.status["requests"].get(&id) {
+        Some(known) => line(StatusCode::OK, known),
+        None => {
+            let text = "no request of this id is known here; a new one takes a moment";
+            error(StatusCode::NOT_FOUND, "request.unknown", text)
+        }
+    }
 }
 
 fn seconds(text: &str) -> Option<f64> {

@@ -22,6 +22,9 @@ const LATER: [&str; 7] =
 /// Where peers put their questions.
 const PEERS: [&str; 2] = ["/peer/ping", "/peer/position"];
 
+/// One action's outcome lies below.
+const REQUESTS: &str = "/requests/";
+
 /// What the handlers share.
 pub(super) struct Shared {
     pub parts: Parts,
@@ -50,6 +53,7 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
     let config = get(read(Page::Config)).options(read(Page::Config)).patch(effects::config);
     routes
         .route("/config", config)
+        .route("/requests/{id}", get(reads::request).options(reads::request))
         .route("/reload", post(effects::config))
         .route("/metrics", get(reads::metrics).options(reads::metrics))
         .fallback(not_there)
@@ -59,6 +63,9 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
 
 /// A path as the metrics name it: one of ours, or `other`, however many a client thinks of.
 pub(super) fn known(path: &str) -> &str {
+    if path.starts_with(REQUESTS) {
+        return REQUESTS;
+    }
     let ours = paths().any(|known| known == path) || LATER.contains(&path);
     if ours { path } else { "other" }
 }
@@ -127,5 +134,6 @@ mod tests {
             assert!(page.contains(&format!("`{path}`")), "{path} is not in docs/http.md");
         }
         assert_eq!(known("/nothing"), "other");
+        assert_eq!(known("/requests/ab"), "/requests/");
     }
 }

@@ -63,7 +63,23 @@ pub enum BindError {
 
 /// Who made a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller(pub SocketAddr);
+pub(super) enum Caller {
+    Port(SocketAddr),
+    /// Could open the socket's file.
+    Socket {
+        uid: u32,
+    },
+}
+
+impl Caller {
+    /// As a request's `by` names it.
+    pub fn name(self) -> String {
+        match self {
+            Caller::Port(from) => format!("http {}", from.ip()),
+            Caller::Socket { uid } => format!("socket, uid {uid}"),
+        }
+    }
+}
 
 /// A bound port.
 #[derive(Debug)]
@@ -75,7 +91,7 @@ pub struct Server {
 
 /// What every connection needs.
 #[derive(Clone, Debug)]
-struct Front {
+pub(super) struct Front {
     router: Router,
     tls: Option<Tls>,
     metrics: Metrics,
@@ -101,6 +117,10 @@ impl Server {
         self.addr
     }
 
+    pub(super) fn front(&self) -> Front {
+        self.front.clone()
+    }
+
     /// Serves until dropped.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
@@ -113,7 +133,7 @@ impl Server {
                 }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, from)) if connections.len() < CONNECTIONS => {
-                        connections.spawn(serve(stream, Caller(from), self.front.clone()));
+                        connections.spawn(serve(stream, from, self.front.clone()));
                     }
                     Ok((_, from)) => {
                         tracing::warn!(event = "http.full", %from, limit = CONNECTIONS);
@@ -147,7 +167,8 @@ const HTTPS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: applicatio
     Connection: close\r\nContent-Length: 81\r\n\r\n\
     {\"code\":\"http.https-only\",\"error\":\"this port speaks https; use https:// for it\"}\n";
 
-async fn serve(stream: TcpStream, caller: Caller, front: Front) {
+async fn serve(stream: TcpStream, from: SocketAddr, front: Front) {
+    let caller = Caller::Port(from);
     // Small answers in one write each: waiting for the former one's acknowledgement only costs
     // time.
     let _ = stream.set_nodelay(true);
@@ -157,8 +178,8 @@ async fn serve(stream: TcpStream, caller: Caller, front: Front) {
     match timeout(HEAD_TIME, begins_tls(&stream)).await {
         Ok(Ok(true)) => match timeout(HEAD_TIME, acceptor.accept(stream)).await {
             Ok(Ok(secured)) => speak(secured, caller, front).await,
-            Ok(Err(error)) => tracing::debug!(event = "http.handshake", from = %caller.0, %error),
-            Err(_) => tracing::debug!(event = "http.handshake-slow", from = %caller.0),
+            Ok(Err(error)) => tracing::debug!(event = "http.handshake", %from, %error),
+            Err(_) => tracing::debug!(event = "http.handshake-slow", %from),
         },
         Ok(Ok(false)) if front.tls.as_ref().is_some_and(Tls::takes_plain) => {
             speak(stream, caller, front).await
@@ -186,7 +207,7 @@ async fn refuse_plain(mut stream: TcpStream) {
     let _ = timeout(HEAD_TIME, told).await;
 }
 
-async fn speak<S>(stream: S, caller: Caller, front: Front)
+pub(super) async fn speak<S>(stream: S, caller: Caller, front: Front)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

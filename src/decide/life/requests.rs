@@ -13,6 +13,7 @@ mod own;
 mod parting;
 mod pause;
 mod switchover;
+mod told;
 
 use super::{Demotion, Node, Owner, State};
 use crate::decide::action::Action;

@@ -141,6 +141,7 @@ impl Node {
             "config": self.config_note(),
             "members": members,
             "reasons": reasons,
+            "requests": self.requests_json(),
         })
     }
 
