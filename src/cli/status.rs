@@ -96,7 +96,24 @@ fn row(seen: &Seen, member: &MemberValue, told: &Option<Value>, acts: bool) -> V
         "follows": field("follows"),
         "healthy": told.as_ref().map_or(Value::Null, |told| told["app"]["healthy"].clone()),
         "reason": last_reason(told, acts),
+        "version": member.version,
+        "performs": member.roles.performs,
+        "hold_down": field("hold_down"),
+        "needs": field("needs"),
+        "note": note(told),
     })
+}
+
+/// What keeps a node from joining or from leading, when that is its own matter: the last reason
+/// tells what happened, not what lasts.
+fn note(told: &Option<Value>) -> Value {
+    const LASTING: [&str; 3] = ["wait.requires", "wait.bootstrap-needs", "bar.max-lag"];
+    let Some(told) = told else { return Value::Null };
+    let held = &told["hold_down"]["reason"];
+    let waits = &told["waits_for"];
+    let lasts = waits["code"].as_str().is_some_and(|code| LASTING.contains(&code));
+    let reason = if held.is_null() && lasts { waits } else { held };
+    reason["text"].clone()
 }
 
 fn in_sync(seen: &Seen, member: &MemberValue) -> bool {
@@ -161,6 +178,11 @@ fn table(name: &str, seen: &Seen, answers: &[Option<Value>], acts: bool) -> Stri
             member.app,
             row["reason"].as_str().unwrap_or("-"),
         );
+    }
+    for (member, told) in seen.members.iter().zip(answers) {
+        if let Some(note) = note(told).as_str() {
+            text += &format!("{}: {note}\n", member.node);
+        }
     }
     text.trim_end().to_owned()
 }

@@ -89,6 +89,8 @@ fn priority_goes_first_but_not_right_after_a_failure() {
     let held = nodes[0].status().unwrap_or_default()["hold_down"].clone();
     assert!(held["left_ms"].as_u64().is_some_and(|left| left > 1_000), "{held}");
     assert_eq!(held["reason"]["code"], "bar.hold-down", "{held}");
+    let shown = text(&nodes[1].ask(&["status"]).stdout);
+    assert!(shown.contains("\na: held down for "), "{shown}");
     // Its priority would make it the next.
     crash_app(&nodes[1]);
     wait_for(LIMIT, "c leads, for a is held down", || primary(&nodes) == Some(2));
