@@ -271,6 +271,7 @@ fn the_primary_is_followed_through_ten_failovers() {
         assert_eq!(again, leads, "{round}: nobody else took over since");
         all_is_well(&nodes, leads, &haproxy);
     }
+    figures_tell(&nodes, leads);
     let (acked, refused) = client.finish();
     eprintln!(
         "{} writes acknowledged, {refused} refused by nodes that are no primary",
@@ -283,6 +284,43 @@ fn the_primary_is_followed_through_ten_failovers() {
             acked.iter().all(|row| rows.contains(row))
         });
     }
+}
+
+/// What the driver did was counted where it was done.
+fn figures_tell(nodes: &[Toy], leads: usize) {
+    let (code, text) = nodes[leads].http("GET", "/metrics", "", "").expect("it answers");
+    assert_eq!(code, 200);
+    let value = |series: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{series} ")));
+        let value = line.unwrap_or_else(|| panic!("no {series} in {text}"));
+        value.parse().expect("a number")
+    };
+    let epochs = FAILOVERS as f64 + 1.0;
+    assert!(value("lictor_epoch") >= epochs, "a term each");
+    assert_eq!(value("lictor_role{role=\"primary\"}"), 1.0);
+    assert_eq!(value("lictor_members{state=\"replica\"}"), 2.0);
+    assert_eq!(value("lictor_sync_members"), 3.0);
+    let left = value("lictor_lease_left_seconds");
+    assert!(left > 0.0 && left <= value("lictor_lease_seconds"), "{left}");
+    for counted in [
+        "lictor_elections_total",
+        "lictor_takes_total{outcome=\"done\"}",
+        "lictor_lease_renewals_total{outcome=\"done\"}",
+        "lictor_lease_renewal_duration_seconds_count",
+        "lictor_hook_runs_total{hook=\"promote\",end=\"done\"}",
+        "lictor_hook_duration_seconds_sum{hook=\"promote\"}",
+        "lictor_consul_requests_total{kind=\"session_create\",outcome=\"done\"}",
+        "lictor_watch_answers_total{watch=\"leader\"}",
+        "lictor_peer_requests_total{outcome=\"answered\"}",
+        "lictor_decisions_total{code=\"promote.done\"}",
+        "lictor_application_starts_total",
+        "lictor_http_requests_total{path=\"/primary\",code=\"200\"}",
+        "lictor_process_cpu_seconds_total",
+        "lictor_steps_total",
+    ] {
+        assert!(value(counted) > 0.0, "{counted}");
+    }
+    eprintln!("a scrape: {} bytes, {} lines", text.len(), text.lines().count());
 }
 
 /// HAProxy sees what is; every connection for writes comes to the primary, those for reads to both

@@ -55,6 +55,10 @@ async fn the_root_answers_as_primary_but_for_get() {
     let page = ask_raw(node.addr, "GET", "/", "").await;
     assert_eq!(page.status, 200);
     assert!(page.body.starts_with("<!doctype html>"), "{page:?}");
+    let policy = page.header("content-security-policy").unwrap_or_default();
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    // For whom runs no script.
+    assert!(page.body.contains("Last reason of b: a test says so"), "{page:?}");
 }
 
 /// No step happens between the two answers: the clock alone turns the second.
