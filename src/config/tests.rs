@@ -172,11 +172,18 @@ fn what_does_not_hold_together_is_told_with_the_numbers() {
         ("lease = \"0s\"", "lease is 0"),
         ("sync_acks = 0", "sync_acks is 0"),
         ("[timeouts]\nsync = \"0ms\"", "timeouts.sync is 0"),
+        ("hold_down = \"6m\"", "is above hold_down_max"),
+        ("hold_down_window = \"0s\"", "hold_down_window is 0"),
+        ("[roles]\nrequires = [\"a/b\"]", "roles.requires: \"a/b\" is no service's name"),
     ] {
         let error = file_error(text);
         assert!(error.contains(want), "{text}: {error}");
     }
-    for good in ["lease = \"4s\"\nlease_max = \"4s\"", "request_timeout = \"749ms\""] {
+    for good in [
+        "lease = \"4s\"\nlease_max = \"4s\"",
+        "request_timeout = \"749ms\"",
+        "hold_down = \"0s\"\nmax_lag = \"0s\"",
+    ] {
         with_file(good, args(Purpose::Check)).expect(good);
     }
 }
