@@ -31,6 +31,7 @@ pub struct Options {
     /// Consul servers: 1 or 3.
     pub servers: usize,
     pub dns: bool,
+    /// Empty: not in the nodes' own files, for KV to say.
     pub sync: &'static str,
     /// More lines for the top of every node's configuration.
     pub settings: String,
@@ -134,12 +135,13 @@ impl Cluster {
             Some(safe) => safe.config(node, self.dir.path()),
             None => Default::default(),
         };
+        let sync = if sync.is_empty() { String::new() } else { format!("sync = \"{sync}\"\n") };
         format!(
             "cluster = \"demo\"\nnode = \"{name}\"\naddress = \"127.0.0.1\"\n\
              listen = \"127.0.0.1:{listen}\"\nvolume = \"{volume}\"\nhooks = \"{dir}/hooks\"\n\
              hook_user = \"mysql\"\napp_user = \"mysql\"\napp_port = {port}\n\
              command = [\"mariadbd\", \"--defaults-file={volume}/.lictor/state/my.cnf\"]\n\
-             sync = \"{sync}\"\nbootstrap_expect = 3\n{operator}\n{settings}\n\
+             {sync}bootstrap_expect = 3\n{operator}\n{settings}\n\
              [consul]\naddresses = {addresses:?}\n{consul}{more}\
              [secret_files]\nreplication = \"{dir}/replication\"\nroot = \"{dir}/root\"\n\
              app = \"{dir}/app\"\n[log]\nlevel = \"debug\"\n{tables}\n"
@@ -220,7 +222,7 @@ impl Cluster {
                 return None;
             }
         }
-        if self.options.sync != "off" {
+        if !matches!(self.options.sync, "off" | "") {
             let sync = &status["sync"];
             let names = sync["members"].as_array()?;
             let complete =

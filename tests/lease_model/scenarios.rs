@@ -285,5 +285,6 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M37, "sync"),
     (Mutant::M38, "boot"),
     (Mutant::M39, "slow1"),
+    (Mutant::M47, "on-off"),
     (Mutant::M40, "kept"),
 ];

@@ -67,6 +67,8 @@ pub enum Mutant {
     M38 = 38,
     /// The node of the term needs nobody's answer, though its application was started again.
     M40 = 40,
+    /// Sync switched off: nothing is required any more before the set is gone.
+    M47 = 47,
 }
 
 /// Whether this fault is switched on.

@@ -179,8 +179,12 @@ impl Lead {
             return;
         }
         let written = match (mode, stands) {
-            (SyncMode::Off, Some(_)) => return self.decide_sync_end(),
-            (SyncMode::Off, None) => {
+            (SyncMode::Off, Some(_))
+                if !mutant::on(Mutant::M47) || syncing.in_force == SyncSet::default() =>
+            {
+                return self.decide_sync_end();
+            }
+            (SyncMode::Off, _) => {
                 // Nobody counts any more: now nothing need be required either.
                 let nobody = SyncSet::default();
                 let off = syncing.in_force == nobody && syncing.doubt.is_none();
