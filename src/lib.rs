@@ -1,5 +1,6 @@
 //! lictor: an autopilot sidecar for stateful containers, on Consul.
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod consul;

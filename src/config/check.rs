@@ -7,6 +7,7 @@ use super::values::{
     Duration, LogFormat, LogLevel, Name, OnConsulLoss, OnCrash, Sync, check_name, consul_url,
 };
 use super::{Local, Purpose};
+use crate::decide::backup::{BackupId, Cron, Keep, Source};
 use crate::decide::lead::SyncMode;
 use crate::decide::records::Roles;
 use crate::decide::time::Span;
@@ -67,6 +68,8 @@ pub struct Timeouts {
     pub health: Span,
     pub sync: Span,
     pub reload: Span,
+    pub backup: Span,
+    pub verify: Span,
 }
 
 /// What must be the same on every node; may come from KV.
@@ -99,6 +102,8 @@ pub struct ClusterSettings {
     pub hold_down_max: Span,
     pub hold_down_window: Span,
     pub max_lag: Option<Span>,
+    pub backup_schedule: Option<Cron>,
+    pub backup_keep: Keep,
 }
 
 impl ClusterSettings {
@@ -157,6 +162,8 @@ pub fn local(raw: &Raw, purpose: Purpose) -> Result<Local, ConfigError> {
         lease_max: span(raw.lease_max),
         stop_timeout: span(raw.stop_timeout),
         env: raw.env.clone().unwrap_or_default(),
+        backup_dir: raw.backup_dir.clone(),
+        restore_from: raw.restore_from.as_deref().map(restore_from).transpose()?.flatten(),
         log: Log { level: set(raw.log.level), format: set(raw.log.format) },
     };
     check_local(&checked, purpose)?;
@@ -211,12 +218,37 @@ fn check_local(local: &Local, purpose: Purpose) -> Result<(), ConfigError> {
     if local.address.is_unspecified() {
         return refuse(format!("address: {} reaches no node; write an own IP", local.address));
     }
-    for (name, path) in [("volume", &local.volume), ("hooks", &local.hooks)] {
+    let paths = [("volume", &local.volume), ("hooks", &local.hooks)];
+    let backups = local.backup_dir.as_ref().map(|path| ("backup_dir", path));
+    for (name, path) in paths.into_iter().chain(backups) {
         if !path.is_absolute() {
             return refuse(format!("{name}: {} is not absolute", path.display()));
         }
     }
     Ok(())
+}
+
+/// `latest`, a path, or an id; an empty text is none.
+fn restore_from(text: &str) -> Result<Option<Source>, ConfigError> {
+    match text {
+        "" => Ok(None),
+        "latest" => Ok(Some(Source::Latest)),
+        path if path.starts_with('/') => Ok(Some(Source::Path(path.to_owned()))),
+        id => match BackupId::parse(id) {
+            Some(id) => Ok(Some(Source::Id { id, manifest: None })),
+            None => refuse(format!(
+                "restore_from: \"{id}\" is no backup; write latest, an id of `lictor backup list`, \
+                 or an absolute path"
+            )),
+        },
+    }
+}
+
+fn schedule(text: &str) -> Result<Option<Cron>, ConfigError> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    Cron::parse(text).map(Some).or_else(|why| refuse(format!("backup_schedule: {why}")))
 }
 
 fn named<K: Ord, V>(map: Option<BTreeMap<Name, V>>, key: impl Fn(String) -> K) -> BTreeMap<K, V> {
@@ -364,6 +396,8 @@ pub fn cluster(raw: &Raw, lease_max: Span) -> Result<ClusterSettings, ConfigErro
         hold_down_max: span(raw.hold_down_max),
         hold_down_window: span(raw.hold_down_window),
         max_lag: raw.max_lag.map(|Duration(span)| span),
+        backup_schedule: raw.backup_schedule.as_deref().map_or(Ok(None), schedule)?,
+        backup_keep: Keep { count: set(raw.backup_keep), days: set(raw.backup_keep_days) },
     };
     check_cluster(&checked, lease_max)?;
     Ok(checked)
@@ -380,6 +414,8 @@ fn timeouts(raw: &RawTimeouts, lease: Span) -> Timeouts {
         health: span(raw.health),
         sync: span(raw.sync),
         reload: span(raw.reload),
+        backup: span(raw.backup),
+        verify: span(raw.verify),
     }
 }
 
@@ -407,6 +443,8 @@ fn check_cluster(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigErro
         ("timeouts.health", t.health),
         ("timeouts.sync", t.sync),
         ("timeouts.reload", t.reload),
+        ("timeouts.backup", t.backup),
+        ("timeouts.verify", t.verify),
     ] {
         if value == Span::ZERO {
             return refuse(format!("{name} is 0; write a duration above it"));

@@ -37,6 +37,7 @@ pub use settings::{GROUPS, Preset, Scope, Setting, all as all_settings};
 pub use shape::{Form, Kind};
 pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash, check_name};
 
+use crate::decide::backup::Source as BackupSource;
 use crate::decide::lead::LeadConfig;
 use crate::decide::records::Roles;
 use crate::decide::time::Span;
@@ -128,6 +129,10 @@ pub struct Local {
     pub stop_timeout: Span,
     /// Besides the inherited environment.
     pub env: BTreeMap<String, String>,
+    /// None: this node makes no backups.
+    pub backup_dir: Option<PathBuf>,
+    /// What the cluster is created from, should this node create it.
+    pub restore_from: Option<BackupSource>,
     pub log: Log,
 }
 

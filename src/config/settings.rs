@@ -154,6 +154,10 @@ settings! {
             "How long the application may take to stop before its whole process tree is killed.";
         env: BTreeMap<String, String>, Local, Told("none"),
             "More environment variables for the application.";
+        backup_dir: PathBuf, Local, Told("none: this node makes no backups"),
+            "Where backups go: a mount that all nodes share, or a directory of this one.";
+        restore_from: String, Local, Told("none: create an empty one"),
+            "What a cluster is created from: `latest`, an id, or the path of a backup.";
         lease: Duration, Cluster, Is("3s"),
             "How long a proof of holding the lock lets the leader act.";
         request_timeout: Duration, Cluster, Is("500ms"),
@@ -194,6 +198,12 @@ settings! {
             "Without sync: a replica that lags more, or whose lag is not known, is no candidate.";
         hung_after: Duration, Cluster, Is("10s"),
             "How long no health check may succeed before the application is ended; `0s`: never.";
+        backup_schedule: String, Cluster, Told("none: only when asked for"),
+            "When backups are made: cron, five fields, UTC.";
+        backup_keep: u32, Cluster, Is("7"),
+            "How many good backups stay at least; 0: no limit by count.";
+        backup_keep_days: u32, Cluster, Is("0"),
+            "How many days a backup stays at least; 0: no limit by age.";
     } {
         roles: RawRoles;
         consul: RawConsul;
@@ -274,5 +284,7 @@ settings! {
         health: Duration, Cluster, Is("5s"), "The health hook.";
         sync: Duration, Cluster, Is("5s"), "The sync hook.";
         reload: Duration, Cluster, Is("10s"), "The reload hook.";
+        backup: Duration, Cluster, Is("6h"), "The backup hook.";
+        verify: Duration, Cluster, Is("6h"), "The verify hook.";
     } {}
 }

@@ -3,6 +3,7 @@
 //! The same reading serves the command line, HTTP, and whoever writes `state/requests/<id>` by
 //! hand. An unknown verb or a wrong argument is a sentence that names the mend.
 
+use super::backup::BackupId;
 use super::time::Span;
 use super::types::NodeName;
 use std::collections::BTreeMap;
@@ -44,6 +45,15 @@ pub enum Action {
         reason: Option<String>,
     },
     Resume,
+    /// A backup now; nobody named: by the best replica.
+    Backup {
+        node: Option<NodeName>,
+    },
+    /// A backup is looked at again, by a node that has it.
+    BackupVerify {
+        id: BackupId,
+        node: NodeName,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -57,8 +67,17 @@ pub struct Failover {
 }
 
 /// Every verb, as `Action::parse` reads it.
-pub const VERBS: [&str; 7] =
-    ["switchover", "failover", "reinit", "leave", "adopt", "pause", "resume"];
+pub const VERBS: [&str; 9] = [
+    "switchover",
+    "failover",
+    "reinit",
+    "leave",
+    "adopt",
+    "pause",
+    "resume",
+    "backup",
+    "backup-verify",
+];
 
 impl Action {
     /// Reads a record's verb and arguments. The error is for the person who asked.
@@ -81,6 +100,11 @@ impl Action {
             },
             "pause" => Action::Pause { reason: args.text("reason")? },
             "resume" => Action::Resume,
+            "backup" => Action::Backup { node: args.node("node")? },
+            "backup-verify" => {
+                let (id, node) = (args.backup("id")?, args.node("node")?);
+                Action::BackupVerify { id, node: node.ok_or("`backup-verify` needs `node`")? }
+            }
             other => {
                 return Err(format!(
                     "this version does not know `{other}`; it knows {}",
@@ -100,6 +124,8 @@ impl Action {
             Action::Adopt { .. } => "adopt",
             Action::Pause { .. } => "pause",
             Action::Resume => "resume",
+            Action::Backup { .. } => "backup",
+            Action::BackupVerify { .. } => "backup-verify",
         }
     }
 
@@ -113,7 +139,9 @@ impl Action {
             | Action::Leave { .. }
             | Action::Adopt { .. }
             | Action::Pause { .. }
-            | Action::Resume => false,
+            | Action::Resume
+            | Action::Backup { .. }
+            | Action::BackupVerify { .. } => false,
         }
     }
 
@@ -122,6 +150,7 @@ impl Action {
         match self {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(30),
             Action::Reinit { .. } | Action::Leave { .. } => Span::secs(30),
+            Action::Backup { .. } | Action::BackupVerify { .. } => Span::secs(30),
             // The lease may have to be waited out first.
             Action::Failover(_) | Action::Adopt { .. } => Span::secs(60),
         }
@@ -136,6 +165,8 @@ impl Action {
             Action::Reinit { .. } => Span::secs(8 * 3_600),
             // A handover, and the stop of an application.
             Action::Leave { .. } => Span::secs(300),
+            // Its answer says who begins; the end is looked for in `state/backup`.
+            Action::Backup { .. } | Action::BackupVerify { .. } => Span::secs(60),
         }
     }
 
@@ -160,6 +191,11 @@ impl Action {
             }
             Action::Pause { reason } => put(&mut args, "reason", reason.as_ref()),
             Action::Resume => {}
+            Action::Backup { node } => put(&mut args, "node", node.as_ref()),
+            Action::BackupVerify { id, node } => {
+                put(&mut args, "id", Some(id));
+                put(&mut args, "node", Some(node));
+            }
         }
         args
     }
@@ -216,6 +252,11 @@ impl Reader<'_> {
         Ok(Some(text))
     }
 
+    fn backup(&mut self, name: &str) -> Result<BackupId, String> {
+        let text = self.left.remove(name).unwrap_or_default();
+        BackupId::parse(&text).ok_or(format!("`{name}` of `{}` is no backup's id", self.verb))
+    }
+
     fn end(self) -> Result<(), String> {
         match self.left.keys().next() {
             Some(name) => Err(format!("`{}` takes no `{name}`", self.verb)),
@@ -248,6 +289,9 @@ mod tests {
             Action::Pause { reason: None },
             Action::Pause { reason: Some("a new disk".into()) },
             Action::Resume,
+            Action::Backup { node: None },
+            Action::Backup { node: Some(c()) },
+            Action::BackupVerify { id: BackupId::new("20261125-031500-7"), node: c() },
         ];
         for action in actions {
             assert!(VERBS.contains(&action.verb()));
@@ -261,6 +305,8 @@ mod tests {
             ("dance", args(&[]), "does not know `dance`; it knows switchover, failover, "),
             ("failover", args(&[("accept_loss", "yes")]), "`accept_loss` of `failover` is true or"),
             ("reinit", args(&[]), "`reinit` needs `node`: the node that is meant"),
+            ("backup-verify", args(&[("id", "a/b"), ("node", "c")]), "is no backup's id"),
+            ("backup-verify", args(&[("id", "a")]), "needs `node`"),
             ("pause", args(&[("reason", " ")]), "`reason` of `pause` is not one line of 1 to 200"),
             ("pause", args(&[("reason", "a\nb")]), "is not one line"),
             ("resume", args(&[("reason", "a")]), "`resume` takes no `reason`"),

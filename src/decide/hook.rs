@@ -20,10 +20,12 @@ pub enum Hook {
     Health,
     /// The configuration changed; not required.
     Reload,
+    Backup,
+    Verify,
 }
 
 impl Hook {
-    pub const ALL: [Hook; 9] = [
+    pub const ALL: [Hook; 11] = [
         Hook::Bootstrap,
         Hook::PreStart,
         Hook::Replicate,
@@ -33,6 +35,8 @@ impl Hook {
         Hook::Position,
         Hook::Health,
         Hook::Reload,
+        Hook::Backup,
+        Hook::Verify,
     ];
 
     /// The file name in the hooks directory, and `LICTOR_HOOK`.
@@ -47,12 +51,14 @@ impl Hook {
             Hook::Position => "position",
             Hook::Health => "health",
             Hook::Reload => "reload",
+            Hook::Backup => "backup",
+            Hook::Verify => "verify",
         }
     }
 
-    /// `position` answers with the last line of its stdout.
+    /// These answer with the last line of their stdout.
     pub fn answers(self) -> bool {
-        matches!(self, Hook::Position)
+        matches!(self, Hook::Position | Hook::Backup | Hook::Verify)
     }
 }
 

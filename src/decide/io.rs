@@ -4,6 +4,7 @@
 //! is valid is checked again just before it is carried out; a dropped one comes back as the input
 //! that its failure would have been.
 
+use super::backup::{BackupAct, BackupDone};
 use super::call::{Answer, Call, Entry, StoreError};
 use super::hook::{HookCall, HookEnd};
 use super::lead::Seen;
@@ -148,6 +149,11 @@ pub enum Input {
     },
     /// `state/config` or the own file changed, and what became of it.
     Config(ConfigNews),
+    /// What came of a `Backup` effect.
+    BackupActed {
+        id: OpId,
+        result: Result<BackupDone, String>,
+    },
     /// SIGTERM or SIGINT to lictor.
     Stop,
 }
@@ -189,6 +195,11 @@ pub enum Effect {
     RemoveMarker,
     /// Remove everything in the application's directory.
     Wipe,
+    /// Work on the directory of backups; answered by `BackupActed`. One after the other.
+    Backup {
+        id: OpId,
+        act: BackupAct,
+    },
     PeerCall {
         id: OpId,
         call: PeerCall,

@@ -1,6 +1,7 @@
 //! The keys of one cluster under `lictor/<cluster>/`: `[a-z0-9/_-]` only (newer Consul refuses
 //! more).
 
+use super::backup::BackupId;
 use super::types::{ClusterName, NodeName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -92,6 +93,25 @@ impl Keys {
     /// The answer to a request; `-result`, for keys carry no dots.
     pub fn request_result(&self, id: &str) -> Key {
         self.at(&format!("state/requests/{id}-result"))
+    }
+
+    /// The lock of backups, and how the last one ended.
+    pub fn backup(&self) -> Key {
+        self.at("state/backup")
+    }
+
+    /// What the next creation takes its data from.
+    pub fn restore(&self) -> Key {
+        self.at("state/restore")
+    }
+
+    /// The catalog, not watched.
+    pub fn catalog(&self) -> Key {
+        self.at("backups/")
+    }
+
+    pub fn catalog_of(&self, id: &BackupId) -> Key {
+        self.at(&format!("backups/{id}"))
     }
 
     pub fn secret(&self, name: &str) -> Key {

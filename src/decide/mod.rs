@@ -4,6 +4,7 @@
 //! keep it so. The same functions run in the driver, in the model checker and in tests.
 
 pub mod action;
+pub mod backup;
 pub mod call;
 pub mod hook;
 pub mod io;

@@ -105,6 +105,9 @@ pub struct MemberValue {
     pub floor: Epoch,
     /// The term whose primary its `replicate` last succeeded for.
     pub follows: Option<Follows>,
+    /// Why it makes no backups, as the end of a sentence that begins with its name.
+    #[serde(default = "says_nothing_of_backups")]
+    pub bars_backup: Option<String>,
     pub version: String,
     /// Unix time in milliseconds until which it lets others lead, after a term that it lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,6 +132,10 @@ pub struct ConfigNote {
     /// Why `state/config` is not what it runs with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad: Option<String>,
+}
+
+fn says_nothing_of_backups() -> Option<String> {
+    Some("runs a version that makes no backups".to_owned())
 }
 
 /// The term a node's `replicate` succeeded for.

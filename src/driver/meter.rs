@@ -62,6 +62,7 @@ impl Meter {
             | Input::Action { .. }
             | Input::Renewed { .. }
             | Input::Config(_)
+            | Input::BackupActed { .. }
             | Input::Stop => {}
         }
     }
@@ -100,6 +101,7 @@ impl Meter {
             | Effect::WriteMarker
             | Effect::RemoveMarker
             | Effect::Wipe
+            | Effect::Backup { .. }
             | Effect::PeerCall { .. }
             | Effect::PeerAnswer { .. }
             | Effect::ActionReply { .. }

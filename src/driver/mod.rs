@@ -17,6 +17,7 @@
 
 mod act;
 mod app;
+mod backup;
 mod live;
 mod meter;
 mod operate;
@@ -88,6 +89,7 @@ pub(super) struct Driver {
     volume: Arc<Volume>,
     /// Work on the volume takes turns, first come first served.
     volume_order: Arc<tokio::sync::Mutex<()>>,
+    shelves: backup::Shelves,
     app: Option<App>,
     app_user: Option<crate::process::user::User>,
     inputs: mpsc::Sender<Input>,
@@ -300,6 +302,7 @@ impl Driver {
             Effect::RemoveMarker => {
                 self.on_volume(|volume| volume.remove_marker(), Input::MarkerRemoved, failed);
             }
+            Effect::Backup { id, act } => self.on_shelf(id, act),
             Effect::Wipe => self.on_volume(|volume| volume.wipe(), Input::Wiped, failed),
             Effect::PeerCall { id, call } => self.peer_call(id, call),
             Effect::PeerAnswer { id, told } => {

@@ -1,8 +1,10 @@
 //! From the checked configuration to what the core must know.
 
 use crate::config::{self, Config, Shared};
+use crate::decide::hook::Hook;
 use crate::decide::lead::SyncMode;
-use crate::decide::life::{OnCrash, Settings, Stated, Timeouts};
+use crate::decide::life::{BackupSettings, OnCrash, Settings, Stated, Timeouts};
+use crate::process::hooks;
 
 pub(super) fn settings(config: &Config, shared: &Shared) -> Settings {
     let (local, cluster) = (&config.local, &shared.settings);
@@ -28,6 +30,8 @@ pub(super) fn settings(config: &Config, shared: &Shared) -> Settings {
             health: times.health,
             sync: times.sync,
             reload: times.reload,
+            backup: times.backup,
+            verify: times.verify,
         },
         bootstrap_expect: cluster.bootstrap_expect,
         priorities: cluster.priorities.clone(),
@@ -54,6 +58,23 @@ pub(super) fn settings(config: &Config, shared: &Shared) -> Settings {
             digest: shared.digest(),
             own: shared.overridden(),
         },
+        backup: backups(config, shared),
+    }
+}
+
+/// Why it can't is said as the end of a sentence that begins with the node's name.
+fn backups(config: &Config, shared: &Shared) -> BackupSettings {
+    let (local, cluster) = (&config.local, &shared.settings);
+    let bar = |hook: Hook| match &local.backup_dir {
+        None => Some("has no backup_dir".to_owned()),
+        Some(_) => hooks::check(&local.hooks, hook).err().map(|why| format!("can't: {why}")),
+    };
+    BackupSettings {
+        schedule: cluster.backup_schedule.clone(),
+        keep: cluster.backup_keep,
+        bar: bar(Hook::Backup),
+        no_verify: bar(Hook::Verify),
+        restore_from: local.restore_from.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a checked configuration to a running driver, in the order the module's doc tells.
 
+use super::backup::Shelves;
 use super::live::{self, Live, Stands};
 use super::meter::Meter;
 use super::rotate::Rotation;
@@ -114,6 +115,9 @@ fn check_hooks(config: &Config) -> Result<(), StartError> {
     if settings::needs_sync_hook(config.cluster.sync) {
         hooks::check(dir, Hook::Sync)?;
     }
+    if config.local.backup_dir.is_some() {
+        hooks::check(dir, Hook::Backup)?;
+    }
     Ok(())
 }
 
@@ -181,6 +185,7 @@ async fn start(
         node,
         hooks: hooks_of(&config, &volume, &children, guard)?,
         app_user: user_of(config.local.app_user.as_deref())?,
+        shelves: Shelves::of(&config)?,
         config,
         live,
         store,
@@ -424,7 +429,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Looked up once: a name service must not stand between a deadline and its fence.
-fn user_of(name: Option<&str>) -> Result<Option<user::User>, StartError> {
+pub(super) fn user_of(name: Option<&str>) -> Result<Option<user::User>, StartError> {
     name.map(|name| user::find(name).map_err(other)).transpose()
 }
 

@@ -21,6 +21,8 @@ mod page;
 mod scan;
 pub mod signals;
 mod sys;
+
+pub use sys::step_back;
 pub mod terminal;
 pub mod tree;
 pub mod user;

@@ -192,6 +192,14 @@ pub fn pause(millis: u64) {
     unsafe { libc::nanosleep(&time, std::ptr::null_mut()) };
 }
 
+/// The calling thread alone gets less of the processors where others want them: for work that can
+/// wait. Best effort.
+pub fn step_back() {
+    const NICE: libc::c_int = 10;
+    // SAFETY: no memory is passed; 0 is the calling thread on Linux.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
 /// Registers with the runtime's event loop, inside of which it has to be called.
 pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is the same open descriptor for as long as it lives, and nobody gets it

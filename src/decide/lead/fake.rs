@@ -38,8 +38,15 @@ impl Fake {
                 self.end_session(id);
                 Ok(Answer::Done)
             }
-            Call::Read { .. }
-            | Call::Register(_)
+            Call::Read { key, recurse } => {
+                let wanted = |of: &Key| match recurse {
+                    true => of.as_str().starts_with(key.as_str()),
+                    false => of == key,
+                };
+                let found = self.entries.iter().filter(|(of, _)| wanted(of));
+                Ok(Answer::Entries(found.map(|(_, entry)| entry.clone()).collect()))
+            }
+            Call::Register(_)
             | Call::Deregister { .. }
             | Call::CheckUpdate { .. }
             | Call::Registered(_)

@@ -1,5 +1,5 @@
-//! How the data directory comes to be: create, clone, rewind; and the marker that says one of them
-//! was under way.
+//! How the data directory comes to be: create, restore, clone, rewind; and the marker that says one
+//! of them was under way.
 //!
 //! The marker is durable before the hook starts and stays until the data counts: after a clone when
 //! the hook is done, after a creation when `state/cluster` is written. Found at a start it means:
@@ -36,6 +36,10 @@ impl Node {
             self.source_facts(&mut facts, &node, &app);
         }
         self.disk.data = true;
+        if kind == Bootstrap::Restore {
+            self.check_restored(out);
+            return;
+        }
         let hook = self.run_hook(Hook::Bootstrap, facts, None, out);
         let made = State::Bootstrapping { kind, marked: true, hook: Some(hook) };
         self.enter_with(now, Hook::Bootstrap, made);
@@ -67,9 +71,9 @@ impl Node {
     ) {
         match (kind, end) {
             (_, HookEnd::Done { .. }) => {
-                let id = match (kind, &self.cluster) {
-                    (Bootstrap::Create, _) | (_, None) => self.boot.fresh_id.clone(),
-                    (Bootstrap::Clone | Bootstrap::Rewind, Some(cluster)) => cluster.id.clone(),
+                let id = match &self.cluster {
+                    Some(cluster) if !kind.creates() => cluster.id.clone(),
+                    Some(_) | None => self.boot.fresh_id.clone(),
                 };
                 self.to(now, State::Bootstrapping { kind, marked: true, hook: None });
                 out.push(Effect::PersistClusterId(id));
@@ -80,10 +84,10 @@ impl Node {
                 self.to(now, State::Wiping);
                 out.push(Effect::Wipe);
             }
-            (Bootstrap::Create | Bootstrap::Clone, end) => {
+            (Bootstrap::Create | Bootstrap::Restore | Bootstrap::Clone, end) => {
                 let text = format!("bootstrap={} failed ({end:?}): wiped, then again", kind.name());
                 self.decided(Reason::new("bootstrap.failed", text), out);
-                if kind == Bootstrap::Create {
+                if kind.creates() {
                     let why = Reason::new("bootstrap.failed", "the data could not be created");
                     self.tell_lead(now, LeadIn::Demote { why }, out);
                 }
@@ -97,7 +101,7 @@ impl Node {
     pub(crate) fn cluster_id_durable(&mut self, now: At, id: ClusterId, out: &mut Outbox) {
         self.disk.cluster = Some(id);
         if let State::Bootstrapping { kind, .. } = self.state {
-            if kind != Bootstrap::Create {
+            if !kind.creates() {
                 out.push(Effect::RemoveMarker);
             }
             self.prepare(now, out);

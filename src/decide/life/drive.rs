@@ -26,7 +26,7 @@ impl Node {
         match &self.state {
             State::Init => self.drive_init(now, out),
             State::Joining => self.drive_joining(now, &leadership, out),
-            State::Bootstrapping { kind: Bootstrap::Create, .. } => {
+            State::Bootstrapping { kind, .. } if kind.creates() => {
                 self.drive_creating(now, &leadership, out)
             }
             State::Waiting { .. } | State::Pausing { .. } if self.down_in_pause => {
@@ -222,14 +222,9 @@ impl Node {
         match leadership {
             Leadership::Open { .. } if quiet && self.cluster.is_none() => false,
             Leadership::Open { .. } if self.cluster.is_none() => {
-                self.decided(
-                    Reason::new(
-                        "bootstrap.create",
-                        "no data anywhere and the lock is ours: create",
-                    ),
-                    out,
-                );
-                self.begin_bootstrap(now, Bootstrap::Create, out);
+                let (kind, why) = self.creation();
+                self.decided(why, out);
+                self.begin_bootstrap(now, kind, out);
                 true
             }
             Leadership::Closed { fenced: false, .. } => self.give_back(now, out),

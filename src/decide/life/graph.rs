@@ -120,6 +120,10 @@ pub fn undo(hook: Hook) -> &'static str {
         Hook::Demote => "the application is killed",
         Hook::Sync => "the set stays, again after 1 s; before `promote`: as a failed `promote`",
         Hook::Position => "counts as no answer; asked again where one is needed",
+        Hook::Backup => {
+            "nothing is listed; the schedule's is tried again after 5 min, 3 times in all"
+        }
+        Hook::Verify => "not verified; exit 3: the backup is marked bad",
         Hook::Health => "again each 50 ms while starting, else each `health_interval`",
         Hook::Reload => "is told; the change is in force already",
     }
@@ -163,7 +167,7 @@ pub const PLACES: [Place; 22] = [
     place(
         Marking,
         ("marking", "bootstrapping"),
-        "the marker of an unfinished bootstrap is made durable",
+        "the marker of an unfinished bootstrap is made durable; a backup to restore is read whole",
         "the volume's answer",
         &[],
     ),
@@ -208,7 +212,7 @@ pub const PLACES: [Place; 22] = [
         ("replica", "replica"),
         "runs and refuses writes",
         "none",
-        &[Hook::Replicate, Hook::Health, Hook::Position, Hook::Reload],
+        &[Hook::Replicate, Hook::Health, Hook::Position, Hook::Reload, Hook::Backup, Hook::Verify],
     ),
     place(
         Arming,
@@ -236,7 +240,7 @@ pub const PLACES: [Place; 22] = [
         ("primary", "primary"),
         "takes writes",
         "the lease less D",
-        &[Hook::Sync, Hook::Health, Hook::Position, Hook::Reload],
+        &[Hook::Sync, Hook::Health, Hook::Position, Hook::Reload, Hook::Backup, Hook::Verify],
     ),
     place(
         Demoting,
@@ -294,7 +298,7 @@ pub const WAYS: &[Way] = &[
     way(&[Marking], Joining, None, "the source to clone from is gone"),
     way(&[Init], Wiping, None, "a bootstrap had not finished"),
     way(&[Bootstrapping], Wiping, None, "`bootstrap` failed, or the creator lost the lock"),
-    way(&[Marking, Keeping], Wiping, None, "the creator lost the lock"),
+    way(&[Marking, Keeping], Wiping, None, "the creator lost the lock, or the backup is not whole"),
     way(&[Killing], Wiping, None, "another node has created the cluster, or `reinit`"),
     way(&[Joining], Marking, None, "the lock is ours: create; or a source is there: clone"),
     way(&[Killing], Marking, None, "the data diverged: rewind"),

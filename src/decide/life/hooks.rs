@@ -1,5 +1,5 @@
-//! Running hooks and taking in how they ended. One main hook at a time; health and position run
-//! beside.
+//! Running hooks and taking in how they ended. One main hook at a time; health,
+//! position, backup and verify run beside.
 
 use super::facts::{Facts, with};
 use super::{After, Node, Side, State, Work};
@@ -83,6 +83,8 @@ impl Node {
             Hook::Position => timeouts.position,
             Hook::Health => timeouts.health,
             Hook::Reload => timeouts.reload,
+            Hook::Backup => timeouts.backup,
+            Hook::Verify => timeouts.verify,
         }
     }
 
@@ -97,11 +99,13 @@ impl Node {
             | Side::Own
             | Side::Final
             | Side::Barrier { .. }
-            | Side::Lag => false,
+            | Side::Lag
+            | Side::Backup
+            | Side::Verify => false,
         })
     }
 
-    fn cancel_where(&mut self, which: impl Fn(&Side) -> bool, out: &mut Outbox) {
+    pub(crate) fn cancel_where(&mut self, which: impl Fn(&Side) -> bool, out: &mut Outbox) {
         for (id, side) in &self.sides {
             if which(side) {
                 out.push(Effect::CancelHook { id: *id });
@@ -115,10 +119,20 @@ impl Node {
 
     /// Demotion and fence interrupt any.
     pub(crate) fn cancel_main_hooks(&mut self, out: &mut Outbox) {
-        self.cancel_where(
-            |side| matches!(side, Side::Replicate | Side::Sync { .. } | Side::Reload),
-            out,
-        );
+        // A backup too: its locks in the engine would be in the way of a demotion.
+        let main = |side: &Side| match side {
+            Side::Replicate | Side::Sync { .. } | Side::Reload | Side::Backup => true,
+            Side::Health
+            | Side::Answer { .. }
+            | Side::Freeze
+            | Side::Survey { .. }
+            | Side::Final
+            | Side::Barrier { .. }
+            | Side::Own
+            | Side::Lag
+            | Side::Verify => false,
+        };
+        self.cancel_where(main, out);
         match self.state.work() {
             Some((id, Work::Make(_) | Work::Prepare | Work::Require | Work::Promote)) => {
                 out.push(Effect::CancelHook { id });
@@ -156,6 +170,8 @@ impl Node {
             Side::Sync { lead } => self.sync_ended(now, lead, end, out),
             Side::Replicate => self.replicate_ended(now, end, out),
             Side::Reload => self.reload_ended(end, out),
+            Side::Backup => self.backup_hook_ended(end),
+            Side::Verify => self.verify_hook_ended(end),
         }
     }
 

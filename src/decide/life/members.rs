@@ -60,6 +60,7 @@ impl Node {
             state: self.state.name().to_owned(),
             floor: self.disk.floor,
             follows: self.follow.current().cloned(),
+            bars_backup: self.set.backup.bar.clone(),
             version: self.set.version.clone(),
             held_until: self.held_until(),
             lease_max: Some(self.set.lead.lease_max),
@@ -151,6 +152,9 @@ impl Node {
             return Some(Reason::new("bar.no-failover", "`no_failover` names this node"));
         }
         if let Some(reason) = self.bar_of_pause() {
+            return Some(reason);
+        }
+        if let Some(reason) = self.restore_bar() {
             return Some(reason);
         }
         let held = self.bar_of_hold(self.now).or_else(|| self.bar_of_lag());

@@ -7,6 +7,7 @@
 //! Invariant: nothing of this node is writable unless `Lead` is open and the guard has acknowledged
 //! its deadline. It must not: touch the outside, read a clock, or decide who leads.
 
+pub mod backup;
 pub mod boot;
 pub mod bootstrap;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod needs;
 pub mod peers;
 pub mod register;
 pub mod requests;
+pub mod restore;
 pub mod role;
 pub mod seen;
 pub mod settings;
@@ -49,7 +51,7 @@ use super::types::{Epoch, Index, NodeName, OpId};
 pub use boot::Boot;
 pub(crate) use boot::Disk;
 pub use config::ConfigNews;
-pub use settings::{OnCrash, Settings, Stated, Timeouts};
+pub use settings::{BackupSettings, OnCrash, Settings, Stated, Timeouts};
 pub use state::{After, Bootstrap, Demotion, Side, State, Work};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -70,6 +72,7 @@ pub(crate) enum Owner {
     Known,
     Check { passing: bool },
     Service { name: String },
+    Backup(backup::For),
     Ignored,
 }
 
@@ -128,6 +131,8 @@ pub struct Node {
     pub(crate) cut_under: Option<SyncValue>,
     /// The application runs on since it was promoted, and received nothing.
     pub(crate) kept: bool,
+    pub(crate) backup: backup::Backups,
+    pub(crate) restore: restore::Restore,
     pub(crate) stop: bool,
     /// Consul refuses the token: not told again before this.
     pub(crate) denied_until: Option<At>,
@@ -191,6 +196,8 @@ impl Node {
             wrote_cluster: None,
             cut_under: None,
             kept: false,
+            backup: backup::Backups::default(),
+            restore: restore::Restore::default(),
             stop: false,
             denied_until: None,
             standing: None,
@@ -218,6 +225,8 @@ impl Node {
         self.tend_floor(now.at, out);
         self.tend_peers(now.at, out);
         self.tend_sync(now.at, out);
+        self.tend_backup(now.at, out);
+        self.tend_restore(now.at, out);
         self.tend_requests(now.at, out);
         self.tend_config(now.at, out);
         self.tend_record(now.at, out);
@@ -239,6 +248,8 @@ impl Node {
             self.peers.wake(now),
             health,
             self.desk.result_again,
+            self.backup.wake(now),
+            self.restore.wake(),
         ]
         .into_iter()
         .flatten()
@@ -293,6 +304,7 @@ impl Node {
             }
             Input::Renewed { what, result } => self.renewed(&what, result, out),
             Input::Config(news) => self.config_news(now, news, out),
+            Input::BackupActed { id, result } => self.backup_acted(now, id, result, out),
             Input::Stop => self.begin_stop(now, out),
         }
     }
@@ -324,6 +336,7 @@ impl Node {
         self.desk.requests.clear();
         let former = std::mem::take(&mut self.desk.results);
         let (mut term, mut sync, mut cluster, mut pause) = (None, None, None, None);
+        let (mut backup, mut restore) = (None, None);
         let members = self.keys.members();
         let requests = self.keys.requests();
         for entry in entries {
@@ -336,6 +349,10 @@ impl Node {
                 cluster = Some(entry);
             } else if key == self.keys.pause().as_str() {
                 pause = Some(entry);
+            } else if key == self.keys.backup().as_str() {
+                backup = Some(entry);
+            } else if key == self.keys.restore().as_str() {
+                restore = Some(entry);
             } else if key.starts_with(members.as_str()) {
                 if let Some(member) = decode::<MemberValue>(&entry.value) {
                     self.member_at.insert(member.node.clone(), entry.modify);
@@ -352,6 +369,8 @@ impl Node {
         if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
             self.cluster = Some(value);
         }
+        self.backup_seen(now, backup.as_ref());
+        self.restore_seen(restore.as_ref());
         self.cluster_seen(out);
         self.tell_lead(now, LeadIn::State { term, sync, cluster: exists, seen }, out);
     }
@@ -379,6 +398,7 @@ impl Node {
             Some(Owner::Known) => self.service.known(result),
             Some(Owner::Check { passing }) => self.service.checked(passing, result),
             Some(Owner::Service { name }) => self.needs.answered(&name, result),
+            Some(Owner::Backup(of)) => self.backup_answered(now, of, result, out),
             Some(Owner::Ignored) | None => {}
         }
     }

@@ -102,6 +102,8 @@ pub struct Peers {
     next_ping: Option<At>,
     /// Positions reported since they were last asked for.
     orders: BTreeMap<NodeName, u64>,
+    /// Their lags, where they said one.
+    lags: BTreeMap<NodeName, Span>,
     /// Whoever gave no position is not asked again before this.
     quiet: BTreeMap<NodeName, At>,
 }
@@ -118,8 +120,13 @@ impl Peers {
         self.orders.get(node).copied()
     }
 
+    pub fn lag_of(&self, node: &NodeName) -> Option<Span> {
+        self.lags.get(node).copied()
+    }
+
     pub fn forget_orders(&mut self) {
         self.orders.clear();
+        self.lags.clear();
     }
 
     /// How long this member has not answered.
@@ -417,7 +424,10 @@ impl Node {
                 self.survey_answered(now, survey, node, point, out);
             }
             Asked::Position(node) => {
-                if let Ok(Told::Position { order, .. }) = result {
+                if let Ok(Told::Position { order, lag_seconds, .. }) = result {
+                    if let Some(lag) = lag_seconds {
+                        self.peers.lags.insert(node.clone(), Lag::millis(lag));
+                    }
                     self.peers.orders.insert(node, order);
                 } else {
                     // A refused connection is answered at once: never ask in a circle.

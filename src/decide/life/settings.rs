@@ -1,5 +1,6 @@
 //! What the core must know of the configuration; made by `driver` from the checked configuration.
 
+use crate::decide::backup::{Cron, Keep, Source};
 use crate::decide::lead::LeadConfig;
 use crate::decide::records::Roles;
 use crate::decide::time::Span;
@@ -27,6 +28,8 @@ pub struct Timeouts {
     pub health: Span,
     pub sync: Span,
     pub reload: Span,
+    pub backup: Span,
+    pub verify: Span,
 }
 
 /// The cluster's settings as people read them, to tell what changed and who differs.
@@ -38,6 +41,19 @@ pub struct Stated {
     pub digest: String,
     /// The names of those that this node's file, environment or flags set.
     pub own: Vec<String>,
+}
+
+/// What is said of backups.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct BackupSettings {
+    pub schedule: Option<Cron>,
+    pub keep: Keep,
+    /// Why this node makes none.
+    pub bar: Option<String>,
+    /// Why this node verifies none.
+    pub no_verify: Option<String>,
+    /// What the cluster is created from, by this node's own configuration.
+    pub restore_from: Option<Source>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -79,6 +95,7 @@ pub struct Settings {
     pub roles: Roles,
     pub version: String,
     pub stated: Stated,
+    pub backup: BackupSettings,
 }
 
 impl Settings {

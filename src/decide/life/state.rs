@@ -10,15 +10,26 @@ use crate::decide::types::{NodeName, OpId};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Bootstrap {
     Create,
+    /// As `Create`, with the data of a backup.
+    Restore,
     Clone,
     Rewind,
 }
 
 impl Bootstrap {
+    /// Whether the cluster comes to be with it.
+    pub fn creates(self) -> bool {
+        match self {
+            Bootstrap::Create | Bootstrap::Restore => true,
+            Bootstrap::Clone | Bootstrap::Rewind => false,
+        }
+    }
+
     /// `LICTOR_BOOTSTRAP`.
     pub fn name(self) -> &'static str {
         match self {
             Bootstrap::Create => "create",
+            Bootstrap::Restore => "restore",
             Bootstrap::Clone => "clone",
             Bootstrap::Rewind => "rewind",
         }
@@ -346,6 +357,8 @@ pub enum Side {
     Replicate,
     /// The configuration changed.
     Reload,
+    Backup,
+    Verify,
 }
 
 impl Side {
@@ -362,6 +375,8 @@ impl Side {
             Side::Sync { .. } => Hook::Sync,
             Side::Replicate => Hook::Replicate,
             Side::Reload => Hook::Reload,
+            Side::Backup => Hook::Backup,
+            Side::Verify => Hook::Verify,
         }
     }
 }

@@ -139,6 +139,7 @@ impl Node {
             "needs": self.needs_json(),
             "hold_down": self.hold_json(now),
             "config": self.config_note(),
+            "backup": self.backup_json(now),
             "members": members,
             "reasons": reasons,
             "requests": self.requests_json(),

@@ -4,6 +4,7 @@
 //! holds. Its log is the order of the acts.
 
 use super::*;
+use crate::decide::backup::{BackupAct, Keep};
 use crate::decide::call::Entry;
 use crate::decide::hook::{Hook, HookEnd};
 use crate::decide::io::Exit;
@@ -18,6 +19,7 @@ use crate::decide::types::{ClusterId, ClusterName, DiskId, Identity, Member, Run
 use std::collections::BTreeSet;
 
 mod actions;
+mod backups;
 mod candidates;
 mod config;
 mod hung;
@@ -58,6 +60,8 @@ fn settings(sync: SyncMode) -> Settings {
             health: Span::secs(5),
             sync: Span::secs(5),
             reload: Span::secs(5),
+            backup: long,
+            verify: long,
         },
         bootstrap_expect: 1,
         priorities: BTreeMap::new(),
@@ -80,6 +84,13 @@ fn settings(sync: SyncMode) -> Settings {
         roles: Roles::default(),
         version: "1".into(),
         stated: Stated::default(),
+        backup: BackupSettings {
+            schedule: None,
+            keep: Keep { count: 2, days: 0 },
+            bar: None,
+            no_verify: None,
+            restore_from: None,
+        },
     }
 }
 
@@ -108,6 +119,10 @@ struct World {
     later: Vec<Input>,
     pid: u32,
     order: u64,
+    /// What was done in the directory of backups; held: `shelf`.
+    shelf: Vec<BackupAct>,
+    /// What is wrong with the backups, if something is.
+    corrupt: Option<String>,
 }
 
 impl World {
@@ -132,6 +147,8 @@ impl World {
             later: Vec::new(),
             pid: 100,
             order: 7,
+            shelf: Vec::new(),
+            corrupt: None,
         }
     }
 
@@ -161,7 +178,10 @@ impl World {
                 }
                 let (order, lag) = (self.order, &self.lag);
                 let line = format!("{{\"order\":{order},\"lag_seconds\":{lag}}}");
-                let answer = call.hook.answers().then_some(line);
+                let answer = match call.hook {
+                    Hook::Backup => Some(self.backup_line(&call)),
+                    of => of.answers().then_some(line),
+                };
                 self.end_of(call.hook, HookEnd::Done { answer }).into_iter().collect()
             }
             Effect::CancelHook { id } => {
@@ -193,6 +213,7 @@ impl World {
                 }
                 vec![Input::GuardArmed { pid, kill_at }]
             }
+            Effect::Backup { id, act } => self.on_shelf(id, act),
             Effect::PeerCall { id, call } => vec![self.peer_call(id, &call.ask, call.timeout)],
             Effect::PeerAnswer { told, .. } => {
                 self.answers.push(told);
@@ -456,6 +477,7 @@ fn member(
         state: state.into(),
         floor,
         follows,
+        bars_backup: None,
         version: "1".into(),
         held_until: None,
         lease_max: None,

@@ -325,7 +325,9 @@ impl Node {
                 | Action::Reinit { .. }
                 | Action::Leave { .. }
                 | Action::Pause { .. }
-                | Action::Resume => None,
+                | Action::Resume
+                | Action::Backup { .. }
+                | Action::BackupVerify { .. } => None,
             }?;
             (follower && mine && result.epoch == epoch).then(|| (id.clone(), forced))
         });

@@ -57,7 +57,9 @@ impl Node {
                 | Action::Failover(_)
                 | Action::Adopt { .. }
                 | Action::Pause { .. }
-                | Action::Resume => None,
+                | Action::Resume
+                | Action::Backup { .. }
+                | Action::BackupVerify { .. } => None,
             }?;
             mine.then(|| (id.clone(), leaves, result.clone()))
         });

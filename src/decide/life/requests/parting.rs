@@ -54,7 +54,9 @@ impl Node {
                     | Action::Failover(_)
                     | Action::Adopt { .. }
                     | Action::Pause { .. }
-                    | Action::Resume => None,
+                    | Action::Resume
+                    | Action::Backup { .. }
+                    | Action::BackupVerify { .. } => None,
                 }
             });
             nodes.extend(node);
