@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Paths of the interface that this version does not have.
-const LATER: [&str; 7] =
-    ["/history", "/events", "/ring", "/ring/lookup", "/backup", "/peer/promise", "/peer/grant"];
+const LATER: [&str; 6] =
+    ["/history", "/events", "/ring", "/ring/lookup", "/peer/promise", "/peer/grant"];
 
 /// Where peers put their questions.
 const PEERS: [&str; 2] = ["/peer/ping", "/peer/position"];

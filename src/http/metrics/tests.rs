@@ -216,10 +216,11 @@ fn gauges_are_of_the_moment() {
 }
 
 /// Series at the start, and the most that can be added: the codes of decisions (a word of the
-/// source each, below 150) and paths by status codes (32 by 12).
+/// source each, below 150) and paths by status codes (32 by 12). Those at the start grow
+/// with the hooks alone: there are eleven.
 #[test]
 fn the_number_of_series_has_a_bound() {
-    const AT_START: usize = 420;
+    const AT_START: usize = 430;
     let families = read(&text(&Metrics::default(), published(), At(0), Format::Text), Format::Text);
     let series: usize = families.values().map(|family| family.samples.len()).sum();
     assert!(series <= AT_START, "{series}");
