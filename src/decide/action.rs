@@ -45,15 +45,8 @@ pub enum Action {
         reason: Option<String>,
     },
     Resume,
-    /// A backup now; nobody named: by the best replica.
-    Backup {
-        node: Option<NodeName>,
-    },
-    /// A backup is looked at again, by a node that has it.
-    BackupVerify {
-        id: BackupId,
-        node: NodeName,
-    },
+    /// Of backups.
+    Backup(Wanted),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -64,6 +57,15 @@ pub struct Failover {
     pub accept_loss: bool,
     /// Whoever asks knows that the old primary does not run any more.
     pub primary_stopped: bool,
+}
+
+/// What is wanted of backups.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Wanted {
+    /// A backup now; nobody named: by the best replica.
+    Make { node: Option<NodeName> },
+    /// A backup is looked at again, by a node that has it.
+    Verify { id: BackupId, node: NodeName },
 }
 
 /// Every verb, as `Action::parse` reads it.
@@ -100,10 +102,11 @@ impl Action {
             },
             "pause" => Action::Pause { reason: args.text("reason")? },
             "resume" => Action::Resume,
-            "backup" => Action::Backup { node: args.node("node")? },
+            "backup" => Action::Backup(Wanted::Make { node: args.node("node")? }),
             "backup-verify" => {
                 let (id, node) = (args.backup("id")?, args.node("node")?);
-                Action::BackupVerify { id, node: node.ok_or("`backup-verify` needs `node`")? }
+                let node = node.ok_or("`backup-verify` needs `node`")?;
+                Action::Backup(Wanted::Verify { id, node })
             }
             other => {
                 return Err(format!(
@@ -124,8 +127,8 @@ impl Action {
             Action::Adopt { .. } => "adopt",
             Action::Pause { .. } => "pause",
             Action::Resume => "resume",
-            Action::Backup { .. } => "backup",
-            Action::BackupVerify { .. } => "backup-verify",
+            Action::Backup(Wanted::Make { .. }) => "backup",
+            Action::Backup(Wanted::Verify { .. }) => "backup-verify",
         }
     }
 
@@ -140,8 +143,7 @@ impl Action {
             | Action::Adopt { .. }
             | Action::Pause { .. }
             | Action::Resume
-            | Action::Backup { .. }
-            | Action::BackupVerify { .. } => false,
+            | Action::Backup(_) => false,
         }
     }
 
@@ -150,7 +152,7 @@ impl Action {
         match self {
             Action::Switchover { .. } | Action::Pause { .. } | Action::Resume => Span::secs(30),
             Action::Reinit { .. } | Action::Leave { .. } => Span::secs(30),
-            Action::Backup { .. } | Action::BackupVerify { .. } => Span::secs(30),
+            Action::Backup(_) => Span::secs(30),
             // The lease may have to be waited out first.
             Action::Failover(_) | Action::Adopt { .. } => Span::secs(60),
         }
@@ -166,7 +168,7 @@ impl Action {
             // A handover, and the stop of an application.
             Action::Leave { .. } => Span::secs(300),
             // Its answer says who begins; the end is looked for in `state/backup`.
-            Action::Backup { .. } | Action::BackupVerify { .. } => Span::secs(60),
+            Action::Backup(_) => Span::secs(60),
         }
     }
 
@@ -191,8 +193,8 @@ impl Action {
             }
             Action::Pause { reason } => put(&mut args, "reason", reason.as_ref()),
             Action::Resume => {}
-            Action::Backup { node } => put(&mut args, "node", node.as_ref()),
-            Action::BackupVerify { id, node } => {
+            Action::Backup(Wanted::Make { node }) => put(&mut args, "node", node.as_ref()),
+            Action::Backup(Wanted::Verify { id, node }) => {
                 put(&mut args, "id", Some(id));
                 put(&mut args, "node", Some(node));
             }
@@ -289,9 +291,9 @@ mod tests {
             Action::Pause { reason: None },
             Action::Pause { reason: Some("a new disk".into()) },
             Action::Resume,
-            Action::Backup { node: None },
-            Action::Backup { node: Some(c()) },
-            Action::BackupVerify { id: BackupId::new("20261125-031500-7"), node: c() },
+            Action::Backup(Wanted::Make { node: None }),
+            Action::Backup(Wanted::Make { node: Some(c()) }),
+            Action::Backup(Wanted::Verify { id: BackupId::new("20261125-031500-7"), node: c() }),
         ];
         for action in actions {
             assert!(VERBS.contains(&action.verb()));

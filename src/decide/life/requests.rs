@@ -16,10 +16,8 @@ mod pause;
 mod switchover;
 mod told;
 
-use super::backup::Wish;
 use super::{Demotion, Node, Owner, State};
 use crate::decide::action::Action;
-use crate::decide::backup::Job;
 use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::{LeadIn, Leadership};
@@ -241,16 +239,8 @@ impl Node {
             }
             (Action::Pause { reason }, _) => Some(self.answer_pause(&request.by, reason)),
             (Action::Resume, _) => Some(self.answer_resume()),
-            (Action::Backup { node }, Seat::Leader(_)) => {
-                let wish = Wish::asked(id, &request.by, Job::Backup, None, node);
-                self.answer_backup(now, &wish, out).and_then(plain)
-            }
-            (Action::BackupVerify { id: of, node }, Seat::Leader(_)) => {
-                let wish = Wish::asked(id, &request.by, Job::Verify, Some(of), Some(node));
-                self.answer_backup(now, &wish, out).and_then(plain)
-            }
-            (Action::Backup { .. } | Action::BackupVerify { .. }, Seat::Anybody) => {
-                plain(Outcome::refused("nobody leads: a backup is asked for by the leader"))
+            (Action::Backup(wanted), _) => {
+                self.answer_backup(now, seat, (id, &request.by), wanted, out).and_then(plain)
             }
         }
     }
@@ -305,13 +295,7 @@ impl Node {
                 Action::Switchover { .. } | Action::Leave { .. } | Action::Reinit { .. },
                 Seat::Anybody,
             )
-            | (
-                Action::Pause { .. }
-                | Action::Resume
-                | Action::Backup { .. }
-                | Action::BackupVerify { .. },
-                _,
-            ) => None,
+            | (Action::Pause { .. } | Action::Resume | Action::Backup(_), _) => None,
         }
     }
 
@@ -469,8 +453,7 @@ impl Node {
                 | Action::Adopt { .. }
                 | Action::Pause { .. }
                 | Action::Resume
-                | Action::Backup { .. }
-                | Action::BackupVerify { .. },
+                | Action::Backup(_),
             )
             | None => {}
         }

@@ -57,20 +57,6 @@ pub(crate) struct Wish {
     pub slot: Option<Slot>,
 }
 
-impl Wish {
-    /// By a request.
-    pub fn asked(
-        request: &str,
-        by: &str,
-        job: Job,
-        id: Option<BackupId>,
-        node: Option<NodeName>,
-    ) -> Wish {
-        let request = Some(request.to_owned());
-        Wish { job, id, node, by: by.to_owned(), request, slot: None }
-    }
-}
-
 /// What became of a wish.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Granted {

@@ -326,8 +326,7 @@ impl Node {
                 | Action::Leave { .. }
                 | Action::Pause { .. }
                 | Action::Resume
-                | Action::Backup { .. }
-                | Action::BackupVerify { .. } => None,
+                | Action::Backup(_) => None,
             }?;
             (follower && mine && result.epoch == epoch).then(|| (id.clone(), forced))
         });

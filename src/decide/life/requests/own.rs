@@ -58,8 +58,7 @@ impl Node {
                 | Action::Adopt { .. }
                 | Action::Pause { .. }
                 | Action::Resume
-                | Action::Backup { .. }
-                | Action::BackupVerify { .. } => None,
+                | Action::Backup(_) => None,
             }?;
             mine.then(|| (id.clone(), leaves, result.clone()))
         });

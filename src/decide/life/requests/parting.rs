@@ -55,8 +55,7 @@ impl Node {
                     | Action::Adopt { .. }
                     | Action::Pause { .. }
                     | Action::Resume
-                    | Action::Backup { .. }
-                    | Action::BackupVerify { .. } => None,
+                    | Action::Backup(_) => None,
                 }
             });
             nodes.extend(node);
