@@ -1,13 +1,17 @@
 //! What can happen next: the nodes' own steps, the world's accidents, and the operator's.
 
 use crate::decide::call::{Call, StoreError, Verb};
-use crate::decide::lead::{Disk, LeadIn, Leadership, SyncMode};
+use crate::decide::lead::{Disk, Force, LeadIn, Leadership, SyncMode};
+use crate::decide::time::At;
 use crate::decide::types::{Epoch, Index, NodeName};
 use crate::world::{App, Fate, Ground, World};
 use std::collections::BTreeSet;
 
 /// Beyond this many calls on their way nothing more is sent astray.
 const MOST_UNDER_WAY: usize = 3;
+
+/// An order stands until it is void; far beyond any search.
+const FOREVER: u64 = 1 << 40;
 
 /// What a node does once it is fenced.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -25,6 +29,8 @@ pub enum Act {
     /// The watch of `state/` returns.
     See(usize, Fate),
     Demote(usize, Fate),
+    /// An operator orders the node to take.
+    Force(usize, Fate),
     Bootstrapped(usize, Fate),
     /// The application's whole tree is gone.
     Fenced(usize, Fate),
@@ -122,6 +128,9 @@ impl World {
                 out.push(Act::Step(i, fate));
             }
             out.extend([Act::SeeLeader(i, fate), Act::See(i, fate)]);
+        }
+        if self.left.forces > 0 {
+            out.push(Act::Force(i, Fate::Fine));
         }
         match leadership {
             Leadership::Open { .. } => {
@@ -233,6 +242,7 @@ impl World {
                 self.spend(fate, done)
             }
             Act::Fenced(i, fate) => self.fenced(ground, i, fate),
+            Act::Force(i, fate) => self.order(ground, i, fate),
             Act::Demoted(i, fate) => self.demoted(ground, i, fate),
             Act::Then(i, After::Release, fate) => {
                 let done = self.step(ground, i, LeadIn::Release { to: None }, fate);
@@ -249,12 +259,7 @@ impl World {
                 self.step(ground, message.node, LeadIn::Reply { op: message.op, result }, fate)
             }
             Act::TimedOut(m, fate) => self.timed_out(ground, m, fate),
-            Act::EndSession(s) => {
-                self.left.sessions -= 1;
-                let id = self.store.sessions.iter().nth(s).cloned().expect("listed");
-                self.store.end_session(&id);
-                true
-            }
+            Act::EndSession(s) => self.end_session(s),
             Act::Crash(i) => self.crash(i),
             Act::Start { node, old_volume } => self.restart(ground, node, old_volume),
             Act::PutGarbage
@@ -278,6 +283,22 @@ impl World {
                 self.replication(ground, act)
             }
         }
+    }
+
+    fn end_session(&mut self, place: usize) -> bool {
+        self.left.sessions -= 1;
+        let id = self.store.sessions.iter().nth(place).cloned().expect("listed");
+        self.store.end_session(&id);
+        true
+    }
+
+    /// An operator orders this node to take what it sees.
+    fn order(&mut self, ground: &Ground, i: usize, fate: Fate) -> bool {
+        self.left.forces -= 1;
+        let seen = self.nodes[i].lead.as_ref().and_then(|lead| lead.term_seen());
+        let against = seen.map(|(term, _)| (term.epoch, term.run.clone()));
+        let force = Force { against, above: Epoch::NONE, until: At(FOREVER) };
+        self.step(ground, i, LeadIn::Force(Some(force)), fate)
     }
 
     fn spend(&mut self, fate: Fate, done: bool) -> bool {

@@ -36,6 +36,8 @@ pub struct Budget {
     pub shorter: u8,
     pub demotions: u8,
     pub lists: u8,
+    /// Orders of an operator to take.
+    pub forces: u8,
     pub syncs: u8,
     /// Changes of one node's `sync`, off to on or back.
     pub flips: u8,

@@ -239,9 +239,24 @@ fn emptiness(none: Budget) -> Vec<Scenario> {
 }
 
 /// States in which epoch `last_epoch` was passed are checked, and not left any more.
+/// An operator's hand on who takes.
+fn orders(none: Budget) -> Vec<Scenario> {
+    vec![Scenario {
+        listed: 2,
+        progress: false,
+        ..scenario(
+            "force",
+            "2 orders to take, to members and to one that is not, 1 slow call, 1 session lost",
+            3,
+            Budget { forces: 2, slow: 1, sessions: 1, ..none },
+        )
+    }]
+}
+
 pub fn all(last_epoch: u64) -> Vec<Scenario> {
     let none = Budget::default();
-    let groups = [single(none), together(none), sets(none), switched(none), emptiness(none)];
+    let groups =
+        [single(none), together(none), sets(none), orders(none), switched(none), emptiness(none)];
     let mut all: Vec<Scenario> = groups.into_iter().flatten().collect();
     const STUCK: [&str; 5] = ["crash", "boot", "emptied", "clock", "list"];
     for scenario in all.iter_mut().filter(|scenario| STUCK.contains(&scenario.name)) {
@@ -286,5 +301,6 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M38, "boot"),
     (Mutant::M39, "slow1"),
     (Mutant::M47, "on-off"),
+    (Mutant::M50, "force"),
     (Mutant::M40, "kept"),
 ];

@@ -81,7 +81,8 @@ impl Lead {
         }
         self.visit_attempt(v);
         v.due(&mut self.idle_until);
-        self.force.iter_mut().for_each(|force| v.due(&mut force.until));
+        // An order stands until it is void: its end would only make fewer things happen.
+        self.force.iter_mut().for_each(|force| v.renewed(&mut force.until));
         self.spare.iter_mut().for_each(|id| v.session(id));
         self.read_at.iter_mut().for_each(|at| v.due(at));
         for (mut id, mut session) in take(&mut self.sessions) {

@@ -12,6 +12,7 @@
 use super::super::time::At;
 use super::super::types::{Epoch, RunId};
 use super::machine::Lead;
+use super::mutant::{self, Mutant};
 use super::take::{Bar, Case, Verdict};
 use super::view::{Body, wait_for};
 use super::{Disk, Standing};
@@ -46,6 +47,9 @@ impl Lead {
         let (Some(leader), Some(term)) = (&self.view.leader, &self.view.term) else {
             return Err(Bar::Blind);
         };
+        if mutant::on(Mutant::M50) {
+            return Ok(Case::Forced);
+        }
         match &term.body {
             Body::Value(term) => self.when(now, leader, term)?,
             Body::Absent | Body::Garbage => {

@@ -69,6 +69,8 @@ pub enum Mutant {
     M40 = 40,
     /// Sync switched off: nothing is required any more before the set is gone.
     M47 = 47,
+    /// An operator's order to take waits for no lease.
+    M50 = 50,
 }
 
 /// Whether this fault is switched on.
