@@ -99,11 +99,11 @@ fn run(args: &Args) -> Result<()> {
     let world = World::new(options.clone(), stop.clone())?;
     let crash = crash::measure(&world, &child, args.times.min(20))?;
     drop(world);
+    print_inits(&figures, &crash);
     let plain = idle::measure(options.clone(), &stop, start, args.seconds)?;
+    print_idle(&plain);
     let options = Options { tls: true, ..options };
     let tls = idle::measure(options, &stop, start, args.seconds.min(20))?;
-    print_inits(&figures, &crash);
-    print_idle(&plain);
     print_idle(&tls);
     if let Some(file) = &args.json {
         let value = json!({"v": 1, "inits": figures, "crash": crash, "idle": [plain, tls]});
