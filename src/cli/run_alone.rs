@@ -11,7 +11,7 @@ use crate::process::children::{Children, Group, Spawned, Spec};
 use crate::process::link::{Guard, GuardLink};
 use crate::process::signals::Signals;
 use crate::process::terminal::Foreground;
-use crate::process::{Exit, clock, guard};
+use crate::process::{Exit, clock, guard, slim};
 use anyhow::Context;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -83,6 +83,7 @@ async fn supervise(guard: &Guard, argv: Vec<OsString>, duty: &Duty) -> anyhow::R
         Some(kill_in) => Some(arm(guard, &children, &app, kill_in).await?),
         None => None,
     };
+    slim::let_go();
     let mut stop = Stop::new(duty.stop_timeout);
     let exit = until_exit(&children, &mut signals, &mut app, &mut stop).await?;
     until_none_left(&children, &mut signals, &mut stop).await?;

@@ -49,6 +49,7 @@ use crate::process::signals::Signals;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch::Sender as Tell;
 use tokio::sync::{Notify, mpsc, oneshot};
 use volume::Volume;
 
@@ -105,6 +106,8 @@ pub(super) struct Driver {
     /// Effects that were sent out and have not come back.
     under_way: Arc<std::sync::atomic::AtomicUsize>,
     leaving: Option<i32>,
+    /// Whether the watch of `leader` may rest.
+    leads: Tell<bool>,
     /// Consul refused a call: the token's file may have changed.
     refused: Arc<Notify>,
 }
@@ -128,6 +131,8 @@ impl Driver {
         self.begin_config();
         loop {
             self.settle().await;
+            let leads = self.node.deadline().is_some();
+            self.leads.send_if_modified(|known| std::mem::replace(known, leads) != leads);
             if let Some(code) = self.leaving {
                 return self.leave(code, &mut ears).await;
             }

@@ -23,7 +23,7 @@ use crate::process::guard;
 use crate::process::hooks::{self, HookSettings, Hooks, Missing};
 use crate::process::link::{Generation, GuardLink};
 use crate::process::signals::Signals;
-use crate::process::{clock, environment, user};
+use crate::process::{clock, environment, slim, user};
 use crate::store::Store;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,7 @@ async fn start(
 ) -> Result<i32, StartError> {
     let children = Children::start().map_err(other)?;
     let mut signals = Signals::new().map_err(other)?;
+    tokio::spawn(slim::stay_slim());
     let node = config.local.node.clone();
     let run = RunId::new(&nonce::hex::<8>().map_err(other)?);
     let at = clock::now();
@@ -169,7 +170,8 @@ async fn start(
     let (inside, from_inside) = mpsc::channel(RELOADS_MAX);
     let refused = Arc::new(Notify::new());
     let keys = node.keys().clone();
-    watch::spawn(&keys, &store, &inputs, &parts.metrics);
+    let (leads, quiet) = tokio::sync::watch::channel(false);
+    watch::spawn(&keys, &store, &inputs, &parts.metrics, &quiet);
     let rotation = Rotation {
         config: config.clone(),
         store: store.clone(),
@@ -181,6 +183,7 @@ async fn start(
     };
     tokio::spawn(rotation.run());
     let driver = Driver {
+        leads,
         refused,
         node,
         hooks: hooks_of(&config, &volume, &children, guard)?,

@@ -3,6 +3,9 @@
 //! A watch that fails begins again without an index, so that nothing is missed; so does one whose
 //! index went back. The end of each wait returns all there is: no edge is the only trigger of
 //! anything.
+//!
+//! A holder does not watch `leader`: each change would be its own renewal, whose answer says the
+//! same. What others do to the key shows in the next one.
 
 use crate::consul::ConsulStore;
 use crate::decide::io::Input;
@@ -12,6 +15,7 @@ use crate::decide::time::Span;
 use crate::http::Metrics;
 use crate::store::{Store, Watched};
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch::Receiver;
 
 /// A holder renews three times a lease: a longer silence is news in itself, and a hung address is
 /// noticed.
@@ -42,12 +46,20 @@ struct Watch {
     key: Key,
     what: What,
     metrics: Metrics,
+    /// Whether this node holds the lock and its lease runs.
+    leads: Receiver<bool>,
 }
 
 /// Starts both.
-pub(super) fn spawn(keys: &Keys, store: &ConsulStore, inputs: &Sender<Input>, metrics: &Metrics) {
+pub(super) fn spawn(
+    keys: &Keys,
+    store: &ConsulStore,
+    inputs: &Sender<Input>,
+    metrics: &Metrics,
+    leads: &Receiver<bool>,
+) {
     for (key, what) in [(keys.leader(), What::Leader), (keys.state(), What::State)] {
-        let watch = Watch { key, what, metrics: metrics.clone() };
+        let watch = Watch { key, what, metrics: metrics.clone(), leads: leads.clone() };
         tokio::spawn(watch.run(store.clone(), inputs.clone()));
     }
 }
@@ -55,7 +67,7 @@ pub(super) fn spawn(keys: &Keys, store: &ConsulStore, inputs: &Sender<Input>, me
 impl Watch {
     /// Runs until nobody listens any more.
     async fn run(self, store: ConsulStore, inputs: Sender<Input>) {
-        let Watch { key, what, metrics } = self;
+        let Watch { key, what, metrics, mut leads } = self;
         let (recurse, wait) = match what {
             What::Leader => (false, LEADER_WAIT),
             What::State => (true, STATE_WAIT),
@@ -63,6 +75,12 @@ impl Watch {
         let mut after = None;
         let mut failing = false;
         loop {
+            if what == What::Leader && *leads.borrow() {
+                if leads.wait_for(|leads| !leads).await.is_err() {
+                    return;
+                }
+                after = None;
+            }
             match store.watch(&key, recurse, after, wait).await {
                 Ok(watched) => {
                     if failing {

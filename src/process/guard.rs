@@ -15,7 +15,7 @@ use super::link::GuardLink;
 use super::page::{MAX_JOBS, Orders, Page};
 use super::scan::Rules;
 use super::tree::{self, Killer, Progress};
-use super::{Exit, Pid, Proc, clock, sys};
+use super::{Exit, Pid, Proc, clock, slim, sys};
 use crate::decide::time::At;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -36,6 +36,9 @@ pub fn split() -> io::Result<GuardLink> {
     if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
         return Err(io::Error::other("the guard has to be forked before any thread is started"));
     }
+    slim::one_heap();
+    // Both processes get what the start has left.
+    slim::free_heap();
     let page = Page::map()?;
     let poke = sys::event_fd()?;
     let (news, notify) = sys::pipe()?;
@@ -56,7 +59,10 @@ pub fn split() -> io::Result<GuardLink> {
             sys::set_name(c"lictor-guard");
             sys::run_first();
             match Guard::new(page, poke, notify, sidecar) {
-                Ok(mut guard) => sys::leave(guard.watch()),
+                Ok(mut guard) => {
+                    slim::drop_code();
+                    sys::leave(guard.watch())
+                }
                 Err(_) => {
                     sys::kill(sidecar, libc::SIGKILL);
                     sys::leave(SIDECAR_DIED)

@@ -20,6 +20,7 @@ pub mod link;
 mod page;
 mod scan;
 pub mod signals;
+pub mod slim;
 mod sys;
 
 pub use sys::step_back;

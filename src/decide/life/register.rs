@@ -1,5 +1,5 @@
-//! This node's service in Consul: the role as tag and meta, a TTL check of one lease that dies with
-//! the sidecar.
+//! This node's service in Consul: the role as tag and meta, a TTL check of one lease (a replica's:
+//! two) that dies with the sidecar.
 //!
 //! Only the node's own agent is asked: what another writes into the catalog it would revert. Each
 //! 30 s the agent is asked whether it still knows us, and as what.
@@ -109,7 +109,7 @@ impl Node {
             port: self.set.app_port,
             tags: tags.collect(),
             meta,
-            ttl: self.set.lead.lease,
+            ttl: self.ttl(),
             passing,
             output,
         }
@@ -150,7 +150,15 @@ impl Node {
         }
     }
 
+    /// A dead sidecar's `primary` must be gone from DNS when another node takes; its `replica` may
+    /// stay a little longer, and costs half the requests for it.
+    fn ttl(&self) -> Span {
+        let lease = self.set.lead.lease;
+        if self.role_tag() == Some("primary") { lease } else { lease + lease }
+    }
+
+    /// How often it is fed: two fifths are left for an agent that is slow.
     fn check_step(&self) -> Span {
-        Span(self.set.lead.lease.0 / 3)
+        Span(self.ttl().0 * 3 / 5)
     }
 }
