@@ -99,7 +99,8 @@ closing_lines() {
 
 install_missing() {
     local missing=() pair
-    for pair in mariadbd:mariadb-server mariadb-backup:mariadb-backup ip:iproute2 tini:tini cc:gcc \
+    for pair in mkfs.ext4:e2fsprogs openssl:openssl mariadbd:mariadb-server \
+        mariadb-backup:mariadb-backup ip:iproute2 tini:tini cc:gcc \
         cc:libc6-dev haproxy:haproxy chromium:chromium mandoc:mandoc; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
@@ -164,6 +165,13 @@ done
 if has_tool fmt; then step format cargo fmt --check; fi
 if has_tool clippy; then step lints cargo clippy --locked --all-targets -- -D warnings; fi
 step tests cargo test --locked --no-fail-fast "${targets[@]}"
+# Every row of the fault table once, with short freezes, and what lictor costs. Both are examples,
+# which the step before has built.
+binaries=(--consul .tools/consul --lictor "${CARGO_TARGET_DIR:-target}/debug/lictor")
+examples=${CARGO_TARGET_DIR:-target}/debug/examples
+step build cargo build --locked --bins --examples
+step faults "$examples/faults" "${binaries[@]}" --short --rounds 1
+step footprint "$examples/footprint" "${binaries[@]}" --check --seconds 10 --times 3 --orphans 2000
 if [ -d tests/lease_model ]; then
     step model cargo test --locked --profile model --features mutants --test lease_model
 fi
