@@ -124,8 +124,9 @@ pub fn measure(world: &World, child: &Path, times: u32) -> Result<Crash> {
     let mut took = Vec::new();
     for _ in 0..times {
         let before = single.runs().len();
+        let application = single.application()?;
         let from = now()?;
-        kill(single.application()?, Signal::SIGKILL)?;
+        kill(application, Signal::SIGKILL)?;
         single.wait("restart", |single| single.runs().len() > before)?;
         let runs = single.runs().last().copied().unwrap_or_default();
         took.push((runs - from) / 1_000);
