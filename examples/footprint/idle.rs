@@ -104,6 +104,8 @@ pub fn measure(options: Options, stop: &Stop, start: Instant, seconds: u64) -> R
     let tls = options.tls;
     let mut world = World::new(options, stop.clone())?;
     say(start, &format!("Consul alone, {INTERVAL_SECONDS} s"));
+    // Its own start is over.
+    interval(&world, stop)?;
     let (_, own) = rate(&world, stop, INTERVAL_SECONDS)?;
     for i in 0..world.nodes.len() {
         world.start_node(i)?;

@@ -133,6 +133,7 @@ fn in_sidecar(
         builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build().map_err(other)?;
     let end = runtime.block_on(async {
         let guard = link.start().map_err(other)?;
+        tokio::spawn(slim::stay_slim());
         let end = start(config, load, Arc::new(volume), &guard).await;
         guard.announce_leaving();
         end
@@ -150,7 +151,6 @@ async fn start(
 ) -> Result<i32, StartError> {
     let children = Children::start().map_err(other)?;
     let mut signals = Signals::new().map_err(other)?;
-    tokio::spawn(slim::stay_slim());
     let node = config.local.node.clone();
     let run = RunId::new(&nonce::hex::<8>().map_err(other)?);
     let at = clock::now();
@@ -170,8 +170,7 @@ async fn start(
     let (inside, from_inside) = mpsc::channel(RELOADS_MAX);
     let refused = Arc::new(Notify::new());
     let keys = node.keys().clone();
-    let (leads, quiet) = tokio::sync::watch::channel(false);
-    watch::spawn(&keys, &store, &inputs, &parts.metrics, &quiet);
+    let leads = watch::spawn(&keys, &store, &inputs, &parts.metrics);
     let rotation = Rotation {
         config: config.clone(),
         store: store.clone(),

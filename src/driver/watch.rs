@@ -14,8 +14,8 @@ use crate::decide::lead::Seen;
 use crate::decide::time::Span;
 use crate::http::Metrics;
 use crate::store::{Store, Watched};
-use tokio::sync::mpsc::Sender;
-use tokio::sync::watch::Receiver;
+use tokio::sync::mpsc;
+use tokio::sync::watch::{self, Receiver, Sender};
 
 /// A holder renews three times a lease: a longer silence is news in itself, and a hung address is
 /// noticed.
@@ -50,23 +50,24 @@ struct Watch {
     leads: Receiver<bool>,
 }
 
-/// Starts both.
+/// Starts both; what it returns is to be told whether this node holds the lock.
 pub(super) fn spawn(
     keys: &Keys,
     store: &ConsulStore,
-    inputs: &Sender<Input>,
+    inputs: &mpsc::Sender<Input>,
     metrics: &Metrics,
-    leads: &Receiver<bool>,
-) {
+) -> Sender<bool> {
+    let (tell, leads) = watch::channel(false);
     for (key, what) in [(keys.leader(), What::Leader), (keys.state(), What::State)] {
         let watch = Watch { key, what, metrics: metrics.clone(), leads: leads.clone() };
         tokio::spawn(watch.run(store.clone(), inputs.clone()));
     }
+    tell
 }
 
 impl Watch {
     /// Runs until nobody listens any more.
-    async fn run(self, store: ConsulStore, inputs: Sender<Input>) {
+    async fn run(self, store: ConsulStore, inputs: mpsc::Sender<Input>) {
         let Watch { key, what, metrics, mut leads } = self;
         let (recurse, wait) = match what {
             What::Leader => (false, LEADER_WAIT),

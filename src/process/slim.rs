@@ -1,7 +1,7 @@
 //! What only the start needed is given back: freed memory, and code that will not run again.
 //!
 //! Code is dropped from this process alone, not from the page cache; whatever is called again is
-//! mapped again. Nothing that can be written is touched: relocated tables live in writable segments.
+//! mapped again. Nothing that can be written is touched: relocated tables are in other segments.
 
 use std::time::Duration;
 
