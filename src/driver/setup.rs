@@ -170,7 +170,6 @@ async fn start(
     let (inside, from_inside) = mpsc::channel(RELOADS_MAX);
     let refused = Arc::new(Notify::new());
     let keys = node.keys().clone();
-    let leads = watch::spawn(&keys, &store, &inputs, &parts.metrics);
     let rotation = Rotation {
         config: config.clone(),
         store: store.clone(),
@@ -182,7 +181,7 @@ async fn start(
     };
     tokio::spawn(rotation.run());
     let driver = Driver {
-        leads,
+        leads: watch::spawn(&keys, &store, &inputs, &parts.metrics),
         refused,
         node,
         hooks: hooks_of(&config, &volume, &children, guard)?,
