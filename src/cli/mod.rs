@@ -4,6 +4,7 @@
 //! Nothing here starts a thread before the command does: `run` forks its guard first.
 
 pub mod adopt;
+pub mod backup;
 mod client;
 pub mod completions;
 pub mod config;
@@ -45,6 +46,7 @@ enum Command {
     Reinit(reinit::Args),
     Adopt(adopt::Args),
     Leave(leave::Args),
+    Backup(backup::Args),
     Graph(graph::Args),
     Pause(pause::Args),
     Resume(pause::ResumeArgs),
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Reinit(args) => reinit::run(args).into(),
         Command::Adopt(args) => adopt::run(args).into(),
         Command::Leave(args) => leave::run(args).into(),
+        Command::Backup(args) => backup::run(args).into(),
         Command::Pause(args) => pause::run(args).into(),
         Command::Resume(args) => pause::resume(args).into(),
         Command::DebugFence(args) => run::debug_fence(args),

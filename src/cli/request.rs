@@ -67,6 +67,13 @@ fn by_socket(path: &Path, action: &Action, as_json: bool) -> Exit {
 }
 
 async fn ask(client: Client, action: Action, as_json: bool) -> Result<Exit, Failure> {
+    let begun = clock::now();
+    let (id, result) = put(&client, &action).await?;
+    tell(&id, &result, begun, as_json)
+}
+
+/// Writes the request and waits for its outcome.
+pub async fn put(client: &Client, action: &Action) -> Result<(String, ResultValue), Failure> {
     let seen = client.look().await?;
     if seen.members.is_empty() && seen.term.is_none() {
         let text = "no node of this cluster ever reported; nobody could answer";
@@ -75,7 +82,7 @@ async fn ask(client: Client, action: Action, as_json: bool) -> Result<Exit, Fail
     let epoch = seen.term.map(|term| term.epoch).unwrap_or_default();
     let id = nonce::hex::<8>().map_err(|e| Failure(e.to_string(), Exit::Failed))?;
     let host = client.config.local.host.clone();
-    let request = driver::request(&action, format!("cli on {host}"), epoch, driver::wall_ms());
+    let request = driver::request(action, format!("cli on {host}"), epoch, driver::wall_ms());
     let begun = clock::now();
     let write = Verb::Cas(client.keys.request(&id), Index(0), encode(&request));
     match client.store.call(Call::Txn(vec![write]), LIMIT).await {
@@ -83,8 +90,8 @@ async fn ask(client: Client, action: Action, as_json: bool) -> Result<Exit, Fail
         Ok(_) | Err(StoreError::Unknown(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let result = outcome(&client, &action, &id, begun).await?;
-    tell(&id, &result, begun, as_json)
+    let result = outcome(client, action, &id, begun).await?;
+    Ok((id, result))
 }
 
 fn tell(id: &str, result: &ResultValue, begun: At, as_json: bool) -> Result<Exit, Failure> {

@@ -71,6 +71,11 @@ fn acts(seen: &Seen, answers: &[Option<Value>]) -> bool {
         })
 }
 
+/// What a node says of itself, if it answers.
+pub async fn told(client: &Client, member: &MemberValue) -> Option<Value> {
+    ask(client.nodes().ok()?, uri(member, "/status")).await
+}
+
 /// A node's own `/status`.
 async fn ask(nodes: Nodes, uri: String) -> Option<Value> {
     let uri = uri.parse().ok()?;

@@ -170,6 +170,13 @@ fn what_does_not_hold_together_is_told_with_the_numbers() {
         ("kill_budget = \"500ms\"", "kill_budget 500 ms must be below demote_budget 500 ms"),
         ("request_timeout = \"750ms\"", "lease/3 1 s + 2 x request_timeout 750 ms"),
         ("lease = \"0s\"", "lease is 0"),
+        (
+            "backup_schedule = \"0 25 * * *\"",
+            "backup_schedule: \"25\" is no hour; write *, 0 to 23",
+        ),
+        ("backup_schedule = \"0 0 30 2 *\"", "never comes"),
+        ("restore_from = \"../x\"", "restore_from: \"../x\" is no backup; write latest, an id"),
+        ("cluster = \"c\"\napp_port = 1\nbackup_dir = \"b\"", "backup_dir: b is not absolute"),
         ("sync_acks = 0", "sync_acks is 0"),
         ("[timeouts]\nsync = \"0ms\"", "timeouts.sync is 0"),
         ("hold_down = \"6m\"", "is above hold_down_max"),

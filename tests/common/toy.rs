@@ -21,8 +21,18 @@ use std::time::Duration;
 /// A test fails only when a condition never comes: many share the machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 const REQUEST: Duration = Duration::from_secs(5);
-const HOOKS: [&str; 8] =
-    ["bootstrap", "pre-start", "replicate", "promote", "demote", "sync", "position", "health"];
+const HOOKS: [&str; 10] = [
+    "bootstrap",
+    "pre-start",
+    "replicate",
+    "promote",
+    "demote",
+    "sync",
+    "position",
+    "health",
+    "backup",
+    "verify",
+];
 
 /// One node: what it is made of, and its process while it runs.
 pub struct Toy {

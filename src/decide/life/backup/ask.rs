@@ -2,6 +2,7 @@
 //! from one that does not hold on to it.
 
 use super::super::{Node, State};
+use crate::decide::backup::calendar::compact;
 use crate::decide::backup::{BackupId, BackupValue, Candidate, Cron, Job, JobState, Slot, choose};
 use crate::decide::call::Verb;
 use crate::decide::io::Outbox;
@@ -195,7 +196,9 @@ impl Node {
             Err(why) => return Granted::No(why),
         };
         let Some(member) = self.members.get(&node) else { return Granted::Wait };
-        let id = wish.id.clone().unwrap_or_else(|| self.fresh_backup_id(epoch));
+        let at = self.asked_at();
+        let fresh = || BackupId::new(&format!("{}-{epoch}", compact(at)));
+        let id = wish.id.clone().unwrap_or_else(fresh);
         let last = self.backup.value.as_ref().and_then(|value| value.slot.clone());
         let value = BackupValue {
             v: 1,
@@ -208,7 +211,7 @@ impl Node {
             bytes: 0,
             n: 0,
             epoch,
-            at: self.wall,
+            at,
             by: wish.by.clone(),
             request: wish.request.clone(),
             slot: wish.slot.clone().or(last),

@@ -18,7 +18,7 @@ mod running;
 pub(crate) use ask::{Granted, Wish};
 
 use super::{Node, Owner};
-use crate::decide::backup::{BackupAct, BackupDone, BackupId, BackupValue, Cron};
+use crate::decide::backup::{BackupAct, BackupDone, BackupValue, Cron};
 use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::records::{decode, encode};
@@ -31,6 +31,8 @@ use std::collections::BTreeMap;
 const AGAIN: Span = Span::secs(1);
 /// A watch may return what it read before an own write; never after its wait (30 s) is over.
 const STALE_MOST: Span = Span::secs(35);
+/// How far ids may run ahead of the wall clock: one backup a second for a minute.
+const AHEAD_MOST: Span = Span::secs(60);
 /// Between two returns of the watch; longer, and Consul was away: nobody could write.
 const WATCH_MOST: Span = Span::secs(40);
 
@@ -268,13 +270,12 @@ impl Node {
         })
     }
 
-    /// The id of a backup asked for now: later than the last one, whatever the wall clock does.
-    fn fresh_backup_id(&self, epoch: crate::decide::types::Epoch) -> BackupId {
-        let named = |wall: u64| {
-            BackupId::new(&format!("{}-{epoch}", crate::decide::backup::calendar::compact(wall)))
-        };
-        let last = self.backup.value.as_ref().filter(|value| value.epoch == epoch);
-        let after = last.map_or(0, |value| value.at + 1_000);
-        named(self.wall.max(after))
+    /// When a backup is asked for: later than the last one by a second at least, for its id is made
+    /// of this and the epoch.
+    fn asked_at(&self) -> u64 {
+        let last = self.backup.value.as_ref().map_or(0, |value| value.at + 1_000);
+        let wall = self.wall;
+        // A clock that was far ahead once must not lead for ever.
+        if last > wall + AHEAD_MOST.0 { wall } else { wall.max(last) }
     }
 }

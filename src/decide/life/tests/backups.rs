@@ -173,6 +173,17 @@ fn a_request_becomes_a_backup_in_the_catalog() {
     assert!(world.place("run backup") < world.place("shelf Seal"), "{:?}", world.log);
 }
 
+/// The third got the id of the second.
+#[test]
+fn backups_of_one_second_have_ids_of_their_own() {
+    let mut world = primary(SyncMode::Off);
+    world.node.set.backup.keep = Keep { count: 0, days: 0 };
+    for request in ["r1", "r2", "r3", "r4"] {
+        world.ask(request, "backup", &[]);
+    }
+    assert_eq!(world.catalog().len(), 4);
+}
+
 #[test]
 fn a_replica_is_asked_first_and_one_at_a_time() {
     let mut world = pair();
