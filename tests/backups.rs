@@ -85,7 +85,7 @@ fn made_verified_and_restored_into_empty_volumes() {
     let first = made(&nodes[0], &[]);
     assert_ne!(first["node"], nodes[primary].name.as_str(), "a replica does it: {first}");
     let id = first["id"].as_str().expect("an id").to_owned();
-    wait_kept(dir.path(), "whole", &[id.clone()]);
+    wait_kept(dir.path(), "whole", std::slice::from_ref(&id));
 
     let good = json(&backup(&nodes[0], &["verify", "--json", &id]), 0);
     assert_eq!(good["reason"], "counted 20 rows", "{good}");
