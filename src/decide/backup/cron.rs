@@ -9,8 +9,11 @@
 use super::calendar::{DAY_MS, MINUTE_MS, date_of, weekday_of};
 use std::fmt;
 
-/// From one 29th of February to the next where a century is no leap year: 8 years, less a day.
-const DAYS_MOST: u64 = 8 * 366;
+/// A 29th of February on one day of the week comes each 28 years, and once in 40 where a century is
+/// no leap year between.
+const DAYS_MOST: u64 = 40 * 366;
+/// Every month has so many days.
+const MONTH_LEAST: u8 = 28;
 
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -88,11 +91,22 @@ impl Cron {
     pub fn next_after(&self, wall: u64) -> Option<u64> {
         let first = wall / MINUTE_MS + 1;
         let from = first * MINUTE_MS / DAY_MS;
-        (from..=from + DAYS_MOST).filter(|day| self.has_day(*day)).find_map(|day| {
+        let mut day = from;
+        while day <= from + DAYS_MOST {
+            let date = date_of(day);
+            if !has(self.months, u64::from(date.month)) && date.day < MONTH_LEAST {
+                day += u64::from(MONTH_LEAST - date.day);
+                continue;
+            }
             let begin = day * DAY_MS / MINUTE_MS;
-            let minute = self.minute_from(first.saturating_sub(begin))?;
-            Some((begin + minute) * MINUTE_MS)
-        })
+            if self.has_day(day)
+                && let Some(minute) = self.minute_from(first.saturating_sub(begin))
+            {
+                return Some((begin + minute) * MINUTE_MS);
+            }
+            day += 1;
+        }
+        None
     }
 
     /// The first minute of a day that matches, from this one on.
@@ -231,6 +245,12 @@ mod tests {
             assert_eq!(found.as_deref(), Some(next), "{schedule}");
             assert_eq!(cron.to_string(), schedule);
         }
+        // `*/7` is Sunday, and no restriction by the rule above: both must fit.
+        let rare = Cron::parse("0 0 29 2 */7").expect("a schedule");
+        let of_2088 = 3_728_851_200_000 - 1;
+        let after = |wall| rare.next_after(wall).expect("comes");
+        assert_eq!(written(after(of_2088)), "2088-02-29 00:00:00Z");
+        assert_eq!(written(after(after(of_2088))), "2128-02-29 00:00:00Z");
         let leap = Cron::parse("0 0 29 2 *").expect("a schedule");
         let before_2100 = 3_981_312_000_000; // 2096-03-01
         assert_eq!(
