@@ -83,8 +83,8 @@ fn bar(client: &Client, seen: &Seen) -> Option<String> {
     if seen.cluster.is_some() {
         return Some(format!(
             "the cluster exists. To replace it: stop lictor on every node, `consul kv delete \
-             -recurse {base}state/` and `consul kv delete {base}leader` (not {base}backups/), empty \
-             the volumes of all nodes, then this command again"
+             -recurse {base}state/` and `consul kv delete {base}leader` (not {base}backups/), \
+             empty the volumes of all nodes, then this command again"
         ));
     }
     if seen.locked {
