@@ -145,7 +145,9 @@ fn may_mount() -> Result<()> {
 }
 
 fn options(args: &Args, mode: Mode, disks: bool) -> Result<Options> {
-    let settings = if args.short { "hung_after = \"3s\"" } else { "" };
+    let hung_after = if args.short { "3s" } else { "10s" };
+    // Every node fails again and again here: with all of them held down each take-over would wait.
+    let settings = format!("hung_after = \"{hung_after}\"\nhold_down = \"0s\"");
     Ok(Options {
         consul: args.consul.canonicalize().context("no consul binary there")?,
         lictor: args.lictor.canonicalize().context("no lictor binary there")?,
@@ -153,7 +155,7 @@ fn options(args: &Args, mode: Mode, disks: bool) -> Result<Options> {
         agents: true,
         tls: false,
         disks,
-        settings: settings.to_owned(),
+        settings,
     })
 }
 

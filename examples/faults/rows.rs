@@ -1,5 +1,6 @@
 //! The rows of the table: what is done to the cluster, and when it is over.
 
+use super::lab::figures::BEFORE_MS;
 use super::lab::run::{Event, Run};
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -108,6 +109,8 @@ pub const ROWS: [Row; 11] = [
 ];
 
 fn begin(run: &Run, name: &'static str, what: &str) -> Result<(usize, Event)> {
+    // The silence of the event before must be out of this one's window.
+    run.watch(BEFORE_MS)?;
     let primary = run.primary()?;
     run.say(&format!("{what} {}", run.name(primary)));
     Ok((primary, Event::new(name, run.writers.now_ms())))
