@@ -157,6 +157,7 @@ impl Config {
             lease_max: self.local.lease_max,
             request_timeout: cluster.request_timeout,
             sync: cluster.sync,
+            hold: cluster.on_consul_loss == OnConsulLoss::Hold,
             rank_step: RANK_STEP,
             peer: self.local.peer(),
             app: self.local.app(),

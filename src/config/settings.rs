@@ -172,8 +172,8 @@ settings! {
             "How many replicas acknowledge a commit when `sync` is not `off`.";
         on_crash: OnCrash, Cluster, Told("`failover` with sync, else `restart`"),
             "What follows a crash of the primary's application: `failover` or `restart` in place.";
-        on_consul_loss: OnConsulLoss, Cluster, Is("fence"),
-            "What the primary does when Consul does not answer until its lease ends: `fence`.";
+        on_consul_loss: OnConsulLoss, Cluster, Is("hold"),
+            "While Consul is silent: `hold`, by the promises of all candidates, or `fence`.";
         bootstrap_expect: u32, Cluster, Is("1"),
             "How many members must report, all without data, before one creates the cluster.";
         restart_max: u32, Cluster, Is("3"),

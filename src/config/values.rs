@@ -42,21 +42,13 @@ pub enum OnCrash {
 }
 
 /// What the holder does when Consul does not answer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnConsulLoss {
+    /// Go on while every other node that could take promises not to.
+    Hold,
     /// Fence when the lease runs out.
     Fence,
-}
-
-impl<'de> Deserialize<'de> for OnConsulLoss {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<OnConsulLoss, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "fence" => Ok(OnConsulLoss::Fence),
-            "hold" => Err(de::Error::custom("\"hold\" is not there yet; write \"fence\"")),
-            other => Err(de::Error::custom(format!("unknown \"{other}\"; write \"fence\""))),
-        }
-    }
 }
 
 /// How much is logged.

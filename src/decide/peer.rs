@@ -16,6 +16,14 @@ pub enum Ask {
         epoch: Epoch,
         run: RunId,
     },
+    /// To take nothing for one such lease: a leader asks that has lost Consul.
+    Promise {
+        epoch: Epoch,
+        run: RunId,
+        round: u64,
+        #[serde(rename = "lease_ms")]
+        lease: Span,
+    },
 }
 
 /// A node's answer.
@@ -38,6 +46,14 @@ pub enum Told {
         lag_seconds: Option<f64>,
         priority: u32,
         frozen: bool,
+    },
+    /// Given, in this round.
+    Promised {
+        round: u64,
+    },
+    /// Not to this asker: its proof of being who it says is not enough.
+    Denied {
+        reason: String,
     },
     /// The peer understood and declined, with its reason.
     Refused {

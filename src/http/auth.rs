@@ -118,10 +118,13 @@ pub enum Refusal {
     FormerRun,
     #[error("the request was seen before, or was overtaken by too many")]
     Replayed,
+    /// Proven, and denied by the core: promises are given to the leader of `state/term` alone.
+    #[error("the request is not from the node, run and epoch last seen in state/term")]
+    OtherTerm,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 8] = [
         Refusal::NoKey,
         Refusal::Malformed,
         Refusal::WrongMac,
@@ -129,6 +132,7 @@ impl Refusal {
         Refusal::OtherReceiver,
         Refusal::FormerRun,
         Refusal::Replayed,
+        Refusal::OtherTerm,
     ];
 
     /// Stable, for machines.
@@ -141,6 +145,7 @@ impl Refusal {
             Refusal::OtherReceiver => "peer.other-receiver",
             Refusal::FormerRun => "peer.former-run",
             Refusal::Replayed => "peer.replayed",
+            Refusal::OtherTerm => "peer.other-term",
         }
     }
 }
@@ -277,7 +282,7 @@ impl PeerAuth {
         Err(Refusal::WrongBody)
     }
 
-    fn count(&self, why: Refusal) {
+    pub(super) fn count(&self, why: Refusal) {
         let count = self.0.refused[why as usize].fetch_add(1, Ordering::Relaxed) + 1;
         tracing::debug!(event = "peer.refused", code = why.code(), count);
     }

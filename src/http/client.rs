@@ -98,10 +98,14 @@ fn understood(ask: &Ask, body: &[u8]) -> Result<Told, PeerError> {
     let told: Told =
         serde_json::from_slice(body).map_err(|error| PeerError::Bad(error.to_string()))?;
     match (ask, &told) {
+        (Ask::Promise { round, .. }, Told::Promised { round: answered }) if round != answered => {
+            Err(PeerError::Unauthenticated("the answer is to another round".into()))
+        }
         (Ask::Ping, Told::Pong { .. })
         | (Ask::Position { .. }, Told::Position { .. })
+        | (Ask::Promise { .. }, Told::Promised { .. })
         | (_, Told::Refused { .. }) => Ok(told),
-        (Ask::Ping, Told::Position { .. }) | (Ask::Position { .. }, Told::Pong { .. }) => {
+        (Ask::Ping | Ask::Position { .. } | Ask::Promise { .. }, _) => {
             Err(PeerError::Bad("an answer to another kind of question".into()))
         }
     }

@@ -42,6 +42,10 @@ pub(super) async fn peer(State(shared): State<Arc<Shared>>, request: Request) ->
         return unproven(why);
     }
     let (status, answer) = match ask(&shared, &asked, path, &body).await {
+        Ok(Told::Denied { .. }) => {
+            auth.count(Refusal::OtherTerm);
+            return unproven(Refusal::OtherTerm);
+        }
         Ok(told) => (StatusCode::OK, json!(told)),
         Err((status, text)) => (status, json!({"code": "peer.unanswered", "error": text})),
     };
@@ -83,6 +87,7 @@ pub(super) fn path_of(ask: &Ask) -> &'static str {
     match ask {
         Ask::Ping => "/peer/ping",
         Ask::Position { .. } => "/peer/position",
+        Ask::Promise { .. } => "/peer/promise",
     }
 }
 

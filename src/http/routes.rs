@@ -16,11 +16,10 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Paths of the interface that this version does not have.
-const LATER: [&str; 6] =
-    ["/history", "/events", "/ring", "/ring/lookup", "/peer/promise", "/peer/grant"];
+const LATER: [&str; 5] = ["/history", "/events", "/ring", "/ring/lookup", "/peer/grant"];
 
 /// Where peers put their questions.
-const PEERS: [&str; 2] = ["/peer/ping", "/peer/position"];
+const PEERS: [&str; 3] = ["/peer/ping", "/peer/position", "/peer/promise"];
 
 /// One action's outcome lies below.
 const REQUESTS: &str = "/requests/";

@@ -10,6 +10,7 @@ use super::super::reason::Reason;
 use super::super::records::{LockState, TermValue, encode};
 use super::super::time::{At, Span};
 use super::super::types::{Epoch, Index, OpId, SessionId};
+use super::hold::Hold;
 use super::list::List;
 use super::machine::{Lead, Pending, Read};
 use super::mutant::{self, Mutant};
@@ -305,6 +306,7 @@ impl Lead {
         let Some(taking) = self.taking.take() else { return };
         self.force = None;
         self.expire(now, out);
+        self.answered(now, out);
         let old = self.term.take();
         let deadline = taking.sent + taking.lease;
         let was_open = old.as_ref().is_some_and(|term| term.open);
@@ -326,6 +328,7 @@ impl Lead {
             session: taking.session,
             proofs: Proofs::new(Source::Renewal, deadline, taking.lease),
             renewal: Renewal::new(taking.sent, taking.lease),
+            hold: Hold::default(),
             promote_from,
             retaken: was_open && again,
             open,

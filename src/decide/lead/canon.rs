@@ -142,6 +142,7 @@ impl Lead {
             prep.survey.iter_mut().for_each(|op| v.op(op));
             prep.read.iter_mut().for_each(|op| v.op(op));
         }
+        self.promise.iter_mut().for_each(|promise| v.due(&mut promise.until));
         if let Some(taking) = &mut self.taking {
             v.session(&mut taking.session);
             v.age(&mut taking.sent);
@@ -162,6 +163,7 @@ fn visit_term(term: &mut Term, v: &mut impl Visit) {
         v.age(&mut attempt.sent);
         v.value(attempt.value());
     }
+    term.hold.visit(v);
     v.due(&mut term.promote_from);
     if let Some(release) = &mut term.release {
         release.write.iter_mut().for_each(|write| visit_write(write, v));

@@ -141,7 +141,11 @@ impl Lead {
         if let Some(term) = self.term.as_ref().filter(|term| term.open) {
             let left = now.until(term.proofs.deadline());
             let text = format!("leads under epoch {} for {left} more", term.epoch);
-            return Reason::new("lead", text).flip("no answer to a renewal until then");
+            return match self.held_by() {
+                Some(by) => Reason::new("hold", format!("{text}, by {by}: Consul is silent"))
+                    .flip("Consul's answer, or the silence of one of them until then"),
+                None => Reason::new("lead", text).flip("no answer to a renewal until then"),
+            };
         }
         if now < self.idle_until {
             if let Some(reason) = self.fell_short() {

@@ -53,6 +53,9 @@ impl Lead {
         match &term.body {
             Body::Value(term) => self.when(now, leader, term)?,
             Body::Absent | Body::Garbage => {
+                if let Some(promise) = self.running_promise(now) {
+                    return Err(promise.bar());
+                }
                 self.waited(now, wait_for(self.config.lease_max)).map(|()| Case::Forced)?
             }
         };

@@ -41,7 +41,9 @@ pub(super) struct ClusterWrite {
 
 impl Lead {
     pub(super) fn admit(&mut self, member: Member) {
-        if let Some(term) = self.term.as_mut().filter(|term| term.open) {
+        // `life` says it again at each step.
+        let frozen = self.is_cut_off();
+        if let Some(term) = self.term.as_mut().filter(|term| term.open && !frozen) {
             term.list.remove.remove(&member);
             term.list.add.insert(member);
         }
@@ -49,7 +51,8 @@ impl Lead {
 
     pub(super) fn expel(&mut self, member: Member) {
         let me = self.me.member();
-        if let Some(term) = self.term.as_mut().filter(|term| term.open && member != me) {
+        let frozen = self.is_cut_off();
+        if let Some(term) = self.term.as_mut().filter(|term| term.open && member != me && !frozen) {
             term.list.add.remove(&member);
             term.list.remove.insert(member);
         }
@@ -67,7 +70,7 @@ impl Lead {
     }
 
     fn decide_list(&mut self, out: &mut Vec<LeadOut>) {
-        let holds = self.holds_lock() && self.taking.is_none();
+        let holds = self.holds_lock() && self.taking.is_none() && !self.is_cut_off();
         let (Some(seen), index) = (self.view.term_value().cloned(), self.view.term_index()) else {
             return;
         };

@@ -13,6 +13,7 @@ use super::super::types::{Epoch, Identity, Index, OpId, SessionId};
 use super::acquire::Taking;
 use super::force::Force;
 use super::mutant::{self, Mutant};
+use super::promise::Promise;
 use super::session::Session;
 use super::take::{Judged, Prep, Step};
 use super::term::Term;
@@ -62,6 +63,8 @@ pub struct Lead {
     pub(super) taking: Option<Taking>,
     /// An operator's order to take.
     pub(super) force: Option<Force>,
+    /// Given to another leader: nothing is taken while it runs.
+    pub(super) promise: Option<Promise>,
     /// The own term for which a release was sent.
     pub(super) gave_up: Option<Epoch>,
     /// No attempt before this.
@@ -93,6 +96,7 @@ impl Lead {
             prep: None,
             taking: None,
             force: None,
+            promise: None,
             gave_up: None,
             idle_until: At(0),
             sessions: BTreeMap::new(),
@@ -107,6 +111,7 @@ impl Lead {
     /// One input. Effects are appended to `out`; `now` is the time of sending for all of them.
     pub fn step(&mut self, now: At, input: LeadIn, out: &mut Vec<LeadOut>) {
         self.expire(now, out);
+        self.promise.take_if(|promise| promise.until <= now);
         self.heed(now, input, out);
         self.expire(now, out);
         self.heed_loss(out);
@@ -142,6 +147,8 @@ impl Lead {
             LeadIn::SyncHooked { id, ok } => self.sync_hooked(now, id, ok),
             LeadIn::WriteCluster { id, secret } => self.write_cluster(now, id, secret),
             LeadIn::Force(force) => self.order(force),
+            LeadIn::PromiseAsked { id, request } => self.promise_asked(now, id, &request, out),
+            LeadIn::Promised { id, result } => self.promised(now, id, result, out),
             LeadIn::Config(config) => self.configure(config, out),
             LeadIn::AppGone => self.sync_forgotten(),
         }
@@ -155,6 +162,9 @@ impl Lead {
         out: &mut Vec<LeadOut>,
     ) {
         let Some(pending) = self.ops.remove(&op) else { return };
+        if let Err(error) = &result {
+            self.not_answered(now, error);
+        }
         match pending {
             Pending::Read { known, prep } => self.read_reply(now, op, known, prep, result, out),
             Pending::Create => self.created(now, op, result, out),
@@ -253,6 +263,7 @@ impl Lead {
         self.drive_taking(now, out);
         self.drive_release(now, out);
         self.drive_renewal(now, out);
+        self.drive_hold(now, out);
         self.drive_take(now, out);
         self.drive_list(now, out);
         self.drive_sync(now, out);
@@ -336,6 +347,7 @@ impl Lead {
             let cluster = term.cluster.as_ref().filter(|c| c.op.is_none()).map(|c| c.next);
             times.extend(open);
             times.extend(renewal);
+            times.extend(self.hold_wake());
             if term.open {
                 times.extend(list.into_iter().chain(term.syncing.wake()).chain(cluster));
             }

@@ -11,6 +11,8 @@
 //!                                                                        |
 //!            release <- fenced <- closed <- deadline, loss, demotion <- term (renew, list, sync,
 //! cluster)
+//!                                                                        |
+//!                                               while Consul is silent: hold, by others' promises
 //! ```
 //!
 //! Invariant: a term is open only while `now < deadline`, and once closed it never opens again.
@@ -19,9 +21,11 @@ mod acquire;
 pub mod counted;
 mod explain;
 mod force;
+mod hold;
 mod list;
 mod machine;
 pub mod mutant;
+mod promise;
 mod proof;
 mod release;
 mod renew;
@@ -41,7 +45,9 @@ pub(crate) mod fake;
 mod tests;
 
 pub use force::Force;
+pub use hold::Asking;
 pub use machine::Lead;
+pub use promise::{Declined, Request};
 pub use sync::SyncSet;
 
 use super::call::{Answer, Call, Entry, StoreError};
@@ -67,6 +73,8 @@ pub struct LeadConfig {
     pub lease_max: Span,
     pub request_timeout: Span,
     pub sync: SyncMode,
+    /// While Consul is silent a term goes on by the promises of all who could take.
+    pub hold: bool,
     /// How long one rank waits before it tries.
     pub rank_step: Span,
     pub peer: String,
@@ -183,6 +191,16 @@ pub enum LeadIn {
     },
     /// An operator orders this node to take; `None`: no more.
     Force(Option<Force>),
+    /// A leader asks for a promise.
+    PromiseAsked {
+        id: OpId,
+        request: Request,
+    },
+    /// The answer to `AskPromise`; `Err`: there is none, or a refusal, in words.
+    Promised {
+        id: OpId,
+        result: Result<(), String>,
+    },
     Config(LeadConfig),
     /// Leader only: the application ended and is started again in place: nothing is required of its
     /// commits until a `sync` hook says so.
@@ -215,6 +233,19 @@ pub enum LeadOut {
     },
     /// `state/cluster` is written.
     ClusterWritten,
+    /// Ask this member, by its disk, to take nothing for one such lease; answered by `Promised`
+    /// within the timeout of a request. `id` is the round.
+    AskPromise {
+        id: OpId,
+        of: Member,
+        epoch: Epoch,
+        lease: Span,
+    },
+    /// The answer to `PromiseAsked`.
+    PromiseAnswer {
+        id: OpId,
+        result: Result<(), Declined>,
+    },
     /// An attempt that had frozen nodes is over without a term: run `replicate` again.
     Thaw,
     /// A decision, for the log and for `status`.

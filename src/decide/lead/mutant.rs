@@ -16,6 +16,12 @@ pub enum Mutant {
     M03 = 3,
     /// Released before the demotion is finished.
     M04 = 4,
+    /// A promise does not bind its giver.
+    M05 = 5,
+    /// A giver promises while an acquisition of its own is open.
+    M06 = 6,
+    /// A giver takes its own acquisition for over when its answer is late.
+    M07 = 7,
     /// The epoch comes from the lock key alone.
     M08 = 8,
     /// Takes again without a new epoch.
@@ -24,8 +30,12 @@ pub enum Mutant {
     M10 = 10,
     /// The wait covers one clock's error, not two.
     M12 = 12,
+    /// A promise counts from its receipt.
+    M13 = 13,
     /// A restarted node does not wait again.
     M14 = 14,
+    /// The last confirmed list alone is asked.
+    M15 = 15,
     /// The lease is shortened, the old deadline kept.
     M16 = 16,
     /// An absent key is taken at once.
@@ -56,6 +66,12 @@ pub enum Mutant {
     M31 = 31,
     /// A clean value of another epoch, or on a locked key, is believed.
     M32 = 32,
+    /// M34 and M06.
+    M33 = 33,
+    /// Promises open a term again that was over.
+    M34 = 34,
+    /// A promise counts by the longest lease, while a shorter one may stand in `leader`.
+    M35 = 35,
     /// Every change of the sync set is hooked first and written then, whatever the number of
     /// acknowledgements.
     M36 = 36,

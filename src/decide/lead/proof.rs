@@ -1,8 +1,7 @@
 //! Until when a term may act, from a list of proofs.
 //!
 //! Each source says "until then"; the latest holds. A shorter lease cuts them all (rule 5).
-//! Renewals are the one source today; promises of other members become another without any change
-//! to who reads the deadline.
+//! Who reads the deadline does not know where it comes from.
 
 use super::super::time::{At, Span};
 use super::mutant::{self, Mutant};
@@ -13,6 +12,8 @@ use std::collections::BTreeMap;
 pub(super) enum Source {
     /// A write of `leader` that was applied.
     Renewal,
+    /// Every other node that could take has promised not to (rule 15).
+    Promises,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -51,6 +52,27 @@ impl Proofs {
         *until = (*until).max(sent + lease);
     }
 
+    /// All who could take have promised not to until then.
+    pub(super) fn promised(&mut self, until: At) {
+        let known = self.until.entry(Source::Promises).or_default();
+        *known = (*known).max(until);
+    }
+
+    /// What a promise may count by, asked for now or before.
+    pub(super) fn shortest(&self) -> Span {
+        self.shortest
+    }
+
+    /// Where the deadline comes from.
+    pub(super) fn source(&self) -> Source {
+        let promised = self.until.get(&Source::Promises);
+        match (promised, self.until.get(&Source::Renewal)) {
+            (Some(promised), Some(renewed)) if promised > renewed => Source::Promises,
+            (Some(_), None) => Source::Promises,
+            (Some(_) | None, _) => Source::Renewal,
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn times(&mut self) -> impl Iterator<Item = &mut At> {
         self.until.values_mut()
@@ -74,5 +96,18 @@ mod tests {
         assert_eq!(proofs.deadline(), At(3_500), "a second attempt extends nothing");
         proofs.confirmed(At(2_000), Span(2_000));
         assert_eq!(proofs.deadline(), At(4_000));
+    }
+
+    #[test]
+    fn promises_count_beside_renewals_and_a_shorter_lease_cuts_them_too() {
+        let mut proofs = Proofs::new(Source::Renewal, At(3_000), Span(3_000));
+        proofs.promised(At(4_500));
+        assert_eq!((proofs.deadline(), proofs.source()), (At(4_500), Source::Promises));
+        proofs.promised(At(4_000));
+        assert_eq!(proofs.deadline(), At(4_500), "an older promise takes nothing away");
+        proofs.before_sending(At(2_000), Span(1_000));
+        assert_eq!((proofs.deadline(), proofs.shortest()), (At(3_000), Span(1_000)));
+        proofs.confirmed(At(2_500), Span(1_000));
+        assert_eq!((proofs.deadline(), proofs.source()), (At(3_500), Source::Renewal));
     }
 }

@@ -52,7 +52,7 @@ impl Renewal {
     }
 }
 
-fn step(lease: Span) -> Span {
+pub(super) fn step(lease: Span) -> Span {
     Span(lease.0 / PER_LEASE)
 }
 
@@ -113,6 +113,7 @@ impl Lead {
                     term.open = true;
                 }
                 let session = term.session.clone();
+                self.answered(now, out);
                 let entry = self.own_leader_entry(&answer, attempt.value, Some(session));
                 if let Some(entry) = entry {
                     self.saw_own_leader(now, &entry);

@@ -169,7 +169,8 @@ impl Lead {
     }
 
     fn decide_sync(&mut self, now: At, out: &mut Vec<LeadOut>) {
-        if !self.holds_lock() || self.taking.is_some() || now < self.promoted_from() {
+        let frozen = self.is_cut_off();
+        if !self.holds_lock() || self.taking.is_some() || frozen || now < self.promoted_from() {
             return;
         }
         let (mode, stands) = (self.config.sync, self.sync_written());

@@ -224,6 +224,7 @@ impl Lead {
         leader: &Slot<LeaderValue>,
         term: &TermValue,
     ) -> Verdict<Case> {
+        self.promises_bar(now, leader, term)?;
         if self.is_own(term) && self.gave_up != Some(term.epoch) {
             return self.calm(now).map(|()| Case::Again { open: false });
         }
@@ -263,7 +264,7 @@ impl Lead {
         (self.view.since + wait).max(self.view.calm_until.unwrap_or_default())
     }
 
-    fn is_clean(&self, leader: &Slot<LeaderValue>, term: &TermValue) -> bool {
+    pub(super) fn is_clean(&self, leader: &Slot<LeaderValue>, term: &TermValue) -> bool {
         leader.body.value().is_some_and(|value| {
             let clean = value.state == LockState::Clean;
             let current = (value.epoch, &value.run) == (term.epoch, &term.run)

@@ -6,6 +6,7 @@
 use super::super::reason::Reason;
 use super::super::time::At;
 use super::super::types::{Epoch, SessionId};
+use super::hold::Hold;
 use super::list::List;
 use super::machine::Lead;
 use super::mutant::{self, Mutant};
@@ -21,6 +22,7 @@ pub(super) struct Term {
     pub(super) session: SessionId,
     pub(super) proofs: Proofs,
     pub(super) renewal: Renewal,
+    pub(super) hold: Hold,
     pub(super) promote_from: At,
     pub(super) retaken: bool,
     pub(super) open: bool,
@@ -43,8 +45,10 @@ impl Lead {
         let Some(term) = &self.term else { return };
         let deadline = term.proofs.deadline();
         if term.open && now >= deadline {
-            let why = Reason::new("close.deadline", "the lease is over without a renewal")
-                .flip("a renewal answered before the deadline");
+            let why = self.unanswered().unwrap_or_else(|| {
+                Reason::new("close.deadline", "the lease is over without a renewal")
+                    .flip("a renewal answered before the deadline")
+            });
             self.close(why, out);
         }
     }

@@ -20,6 +20,7 @@ fn config() -> LeadConfig {
         lease_max: Span(3_000),
         request_timeout: Span(500),
         sync: SyncMode::Off,
+        hold: false,
         rank_step: Span(50),
         peer: "p".into(),
         app: "a".into(),

@@ -55,6 +55,10 @@ impl Write {
         self.in_flight == Some(op)
     }
 
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// An answer other than success; a read must follow.
     pub(super) fn failed(&mut self, error: &StoreError) {
         self.in_flight = None;

@@ -131,9 +131,10 @@ impl Node {
         may
     }
 
-    /// Whether the list and the sync set name another node that could take now.
+    /// Whether the list and the sync set name another node that could take now. While they promise
+    /// not to, and Consul is silent, nobody can.
     pub(crate) fn others_may_take(&self) -> bool {
-        let others = !self.eligible_others().is_empty();
+        let others = !self.eligible_others().is_empty() && !self.lead.lives_on_promises();
         others && !self.sync_is_self()
     }
 

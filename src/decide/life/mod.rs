@@ -25,6 +25,7 @@ pub mod lag;
 pub mod members;
 pub mod needs;
 pub mod peers;
+pub mod promises;
 pub mod register;
 pub mod requests;
 pub mod restore;
@@ -114,6 +115,7 @@ pub struct Node {
     pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
     pub(crate) needs: needs::Needs,
+    pub(crate) promises: promises::Promises,
     pub(crate) crashes: crash::Crashes,
     pub(crate) record: members::Record,
     pub(crate) service: register::Service,
@@ -185,6 +187,7 @@ impl Node {
             idle_lead: None,
             peers: peers::Peers::default(),
             needs: needs::Needs::default(),
+            promises: promises::Promises::default(),
             crashes: crash::Crashes::default(),
             record: members::Record::default(),
             service: register::Service::default(),
@@ -295,8 +298,8 @@ impl Node {
                 self.decided(Reason::new("volume.follows", what), out);
             }
             Input::VolumeFailed { what } => self.volume_failed(now, what, out),
-            Input::PeerAsked { id, from, from_run: _, ask } => {
-                self.peer_asked(now, id, from, ask, out);
+            Input::PeerAsked { id, from, from_run, ask } => {
+                self.peer_asked(now, id, (from, from_run), ask, out);
             }
             Input::PeerReplied { id, result } => self.peer_replied(now, id, result, out),
             Input::Action { id, request_id, request } => {
@@ -331,6 +334,7 @@ impl Node {
         out: &mut Outbox,
     ) {
         self.seen_state = true;
+        self.remember_addresses();
         self.members.clear();
         self.member_at.clear();
         self.desk.requests.clear();
@@ -423,6 +427,10 @@ impl Node {
                     self.sync_wanted(now, id, members, acks, out);
                 }
                 LeadOut::ClusterWritten => self.cluster_written(out),
+                LeadOut::AskPromise { id, of, epoch, lease } => {
+                    self.ask_promise(now, id, &of, (epoch, lease), out);
+                }
+                LeadOut::PromiseAnswer { id, result } => self.answer_promise(id, result, out),
                 LeadOut::Thaw => self.follow.thaw(),
                 LeadOut::Decided(reason) => self.decided(reason, out),
             }

@@ -3,6 +3,7 @@
 
 use super::freeze::Asker;
 use super::lag::Lag;
+use super::promises::Promising;
 use super::{Node, Side};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};
@@ -72,10 +73,12 @@ struct Survey {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Asked {
+pub(super) enum Asked {
     Ping(NodeName),
     Survey { survey: OpId, node: NodeName },
     Position(NodeName),
+    /// Of `Lead`'s round.
+    Promise(OpId),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,7 +99,7 @@ pub struct Heard {
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Peers {
-    calls: BTreeMap<OpId, Asked>,
+    pub(super) calls: BTreeMap<OpId, Asked>,
     surveys: BTreeMap<OpId, Survey>,
     pings: BTreeMap<NodeName, Pinged>,
     next_ping: Option<At>,
@@ -325,11 +328,14 @@ impl Node {
         &mut self,
         now: At,
         id: OpId,
-        _from: NodeName,
+        from: (NodeName, RunId),
         ask: Ask,
         out: &mut Outbox,
     ) {
         match ask {
+            Ask::Promise { epoch, run, round, lease } => {
+                self.promise_asked(now, id, from, Promising { epoch, run, round, lease }, out);
+            }
             Ask::Ping => {
                 let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
                 let lag_seconds = self.lag.seconds(now);
@@ -419,10 +425,13 @@ impl Node {
                     Ok(Told::Position { order, priority, frozen, .. }) => {
                         Some(Standpoint { order, priority, frozen })
                     }
-                    Ok(Told::Pong { .. }) | Err(_) => None,
+                    Ok(Told::Pong { .. } | Told::Promised { .. } | Told::Denied { .. }) | Err(_) => {
+                        None
+                    }
                 };
                 self.survey_answered(now, survey, node, point, out);
             }
+            Asked::Promise(round) => self.promise_replied(now, round, result, out),
             Asked::Position(node) => {
                 if let Ok(Told::Position { order, lag_seconds, .. }) = result {
                     if let Some(lag) = lag_seconds {

@@ -87,11 +87,11 @@ impl Node {
                 if now < due {
                     return false;
                 }
-                Reason::new(
-                    "fence.deadline",
-                    format!("the lease ends in {} and was not renewed", now.until(deadline)),
-                )
-                .flip("a renewal that Consul confirms in time")
+                self.lead.unanswered().unwrap_or_else(|| {
+                    let left = now.until(deadline);
+                    let text = format!("the lease ends in {left} and was not renewed");
+                    Reason::new("fence.deadline", text).flip("a renewal that Consul confirms in time")
+                })
             }
             Leadership::Closed { .. } | Leadership::Follower | Leadership::Taking => {
                 Reason::new("fence.lost", "the term is over").flip("none: a new term must be won")

@@ -151,7 +151,21 @@ impl Node {
             Leadership::Follower => json!({"is": "follower"}),
             Leadership::Taking => json!({"is": "taking"}),
             Leadership::Open { epoch, deadline, .. } => {
-                json!({"is": "open", "epoch": epoch, "lease_left_ms": now.until(deadline)})
+                let (by_promises, asking) = self.lead.promises().unwrap_or_default();
+                let promises: Vec<Value> = asking
+                    .iter()
+                    .map(|asking| {
+                        let age = asking.answered.map(|at| now.since(at));
+                        json!({"node": asking.node, "age_ms": age, "refusal": asking.refusal})
+                    })
+                    .collect();
+                json!({
+                    "is": "open",
+                    "epoch": epoch,
+                    "lease_left_ms": now.until(deadline),
+                    "lease_source": if by_promises { "promises" } else { "renewals" },
+                    "promises": promises,
+                })
             }
             Leadership::Closed { epoch, fenced } => {
                 json!({"is": "closed", "epoch": epoch, "fenced": fenced})

@@ -41,6 +41,7 @@ fn settings(sync: SyncMode) -> Settings {
             lease_max: Span(LEASE),
             request_timeout: Span(500),
             sync,
+            hold: false,
             rank_step: Span(50),
             peer: "127.0.0.1:1".into(),
             app: "127.0.0.1:2".into(),
@@ -265,6 +266,7 @@ impl World {
                 lag_seconds: Some(0.25),
                 healthy: !self.holds("ill") && !self.holds("starting"),
             }),
+            Ask::Promise { round, .. } => Ok(Told::Promised { round: *round }),
             Ask::Position { freeze, .. } => Ok(Told::Position {
                 order: self.order,
                 text: String::new(),
