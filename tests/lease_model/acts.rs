@@ -41,6 +41,12 @@ pub enum Act {
     Answered(usize, Fate),
     TimedOut(usize, Fate),
     EndSession(usize),
+    /// Consul answers this node no more.
+    Cut(usize),
+    Mend(usize),
+    /// A request for a promise, or its answer.
+    Delivered(usize),
+    Unanswered(usize),
     Crash(usize),
     Start {
         node: usize,
@@ -52,7 +58,7 @@ pub enum Act {
     ShorterLease(usize),
     /// The node's `sync` is switched on or off while it runs.
     FlipSync(usize, Fate),
-    Admit(usize, usize),
+    Admit(usize, usize, Fate),
     Expel(usize, usize),
     /// The members as a bit mask of nodes.
     SyncReady(usize, u8, Fate),
@@ -95,6 +101,10 @@ impl World {
                 (Some(_), false) => {}
             }
         }
+        for (m, mail) in self.mail.iter().enumerate() {
+            out.push(Act::Delivered(m));
+            out.extend(mail.waiting.then_some(Act::Unanswered(m)));
+        }
         if self.left.sessions > 0 {
             out.extend((0..self.store.sessions.len()).map(Act::EndSession));
         }
@@ -113,11 +123,14 @@ impl World {
     }
 
     fn fates(&self) -> impl Iterator<Item = Fate> + use<> {
-        let room = self.net.len() < MOST_UNDER_WAY;
+        let room = self.net.len() + self.mail.len() < MOST_UNDER_WAY;
         let slow = (room && self.left.slow > 0).then_some(Fate::Slow);
         let twice = (room && self.left.dup > 0).then_some(Fate::Twice);
         let mute = (self.left.mutes > 0).then_some(Fate::Mute);
-        [Fate::Fine].into_iter().chain(slow).chain(twice).chain(mute)
+        let late = (room && self.left.asks > 0).then_some(Fate::LateAsk);
+        let echo = (room && self.left.echoes > 0).then_some(Fate::EchoedAsk);
+        let faults = [slow, twice, mute, late, echo];
+        [Fate::Fine].into_iter().chain(faults.into_iter().flatten())
     }
 
     fn node_acts(&self, ground: &Ground, i: usize, out: &mut Vec<Act>) {
@@ -127,7 +140,14 @@ impl World {
             if !ground.rules.eager {
                 out.push(Act::Step(i, fate));
             }
-            out.extend([Act::SeeLeader(i, fate), Act::See(i, fate)]);
+            if !node.deaf {
+                out.extend([Act::SeeLeader(i, fate), Act::See(i, fate)]);
+            }
+        }
+        if node.deaf {
+            out.push(Act::Mend(i));
+        } else if self.left.cuts > 0 {
+            out.push(Act::Cut(i));
         }
         if self.left.forces > 0 {
             out.push(Act::Force(i, Fate::Fine));
@@ -179,7 +199,9 @@ impl World {
     fn primary_acts(&self, ground: &Ground, i: usize, out: &mut Vec<Act>) {
         let count = self.nodes.len();
         if self.left.lists > 0 {
-            out.extend((0..count).filter(|j| *j != i).map(|j| Act::Admit(i, j)));
+            for j in (0..count).filter(|j| *j != i) {
+                out.extend(self.fates().map(|fate| Act::Admit(i, j, fate)));
+            }
             out.extend((0..count).filter(|j| *j != i).map(|j| Act::Expel(i, j)));
         }
         if self.left.syncs > 0 {
@@ -260,6 +282,17 @@ impl World {
             }
             Act::TimedOut(m, fate) => self.timed_out(ground, m, fate),
             Act::EndSession(s) => self.end_session(s),
+            Act::Cut(i) => {
+                self.left.cuts -= 1;
+                self.nodes[i].deaf = true;
+                true
+            }
+            Act::Mend(i) => {
+                self.nodes[i].deaf = false;
+                true
+            }
+            Act::Delivered(m) => self.delivered(ground, m),
+            Act::Unanswered(m) => self.unanswered(ground, m),
             Act::Crash(i) => self.crash(i),
             Act::Start { node, old_volume } => self.restart(ground, node, old_volume),
             Act::PutGarbage
@@ -269,10 +302,11 @@ impl World {
             | Act::Restore => self.operate(ground, act),
             Act::ShorterLease(i) => self.shorten(ground, i),
             Act::FlipSync(i, fate) => self.flip(ground, i, fate),
-            Act::Admit(i, j) => {
+            Act::Admit(i, j, fate) => {
                 self.left.lists -= 1;
                 let member = self.identity(j).member();
-                self.step(ground, i, LeadIn::Admit(member), Fate::Fine)
+                let done = self.step(ground, i, LeadIn::Admit(member), fate);
+                self.spend(fate, done)
             }
             Act::Expel(i, j) => {
                 self.left.lists -= 1;
@@ -311,6 +345,8 @@ impl World {
             Fate::Slow => self.left.slow -= 1,
             Fate::Twice => self.left.dup -= 1,
             Fate::Mute => self.left.mutes -= 1,
+            Fate::LateAsk => self.left.asks -= 1,
+            Fate::EchoedAsk => self.left.echoes -= 1,
         }
         true
     }
@@ -346,6 +382,13 @@ impl World {
         self.nodes[i].follows = None;
         self.net.iter_mut().filter(|m| m.node == i).for_each(|m| m.waiting = false);
         self.net.retain(|m| m.waiting || m.result.is_none());
+        // Its own requests may arrive yet; those to it name a run that is no more.
+        let gone = self.identity(i).member();
+        self.mail.iter_mut().filter(|mail| mail.from == i).for_each(|mail| mail.waiting = false);
+        self.mail.retain(|mail| match mail.told {
+            Some(_) => mail.waiting,
+            None => mail.of != gone,
+        });
         true
     }
 

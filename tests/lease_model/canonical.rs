@@ -135,6 +135,7 @@ impl World {
                 node.app.requires = Default::default();
             }
         }
+        self.mail.sort_by_key(|mail| (mail.from, mail.id, mail.waiting, mail.told));
         self.net.sort_by_key(|message| (message.node, message.op, message.waiting));
     }
 
@@ -158,6 +159,7 @@ impl World {
             lead.visit(v);
         }
         self.nodes[i].hook.iter_mut().for_each(|(op, _)| v.op(op));
+        self.mail.iter_mut().filter(|mail| mail.from == i).for_each(|mail| v.op(&mut mail.id));
         for message in self.net.iter_mut().filter(|message| message.node == i) {
             v.op(&mut message.op);
             visit_call(&mut message.call, v);

@@ -57,12 +57,16 @@ impl World {
     fn leads_in_the_end(&self, ground: &Ground, alone: Option<usize>) -> bool {
         let mut world = self.clone();
         world.left = Budget::default();
+        world.nodes.iter_mut().for_each(|node| node.deaf = false);
         let here = |i: usize| alone.is_none_or(|only| only == i);
         for i in (0..world.nodes.len()).filter(|i| !here(*i)) {
             world.left.crashes = 1;
             world.act(ground, Act::Crash(i));
         }
         for _ in 0..PATIENCE {
+            while !world.mail.is_empty() {
+                world.act(ground, Act::Delivered(0));
+            }
             while !world.net.is_empty() {
                 let act = if world.net[0].result.is_some() {
                     Act::Answered(0, Fate::Fine)

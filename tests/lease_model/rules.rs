@@ -12,6 +12,9 @@ pub struct Rules {
     pub slow_tick: u64,
     pub fast_tick: u64,
     pub sync: SyncMode,
+    pub hold: bool,
+    /// Nodes that are not listed have the cluster's data too.
+    pub cloned: bool,
     pub guard: bool,
     /// Node 2 is a second process of node 0, on the same disk.
     pub twin: bool,
@@ -45,4 +48,10 @@ pub struct Budget {
     pub mutes: u8,
     pub restores: u8,
     pub wipes: u8,
+    /// A node and Consul lose each other, until they find each other again.
+    pub cuts: u8,
+    /// A request for a promise, or its answer, late or lost.
+    pub asks: u8,
+    /// A request for a promise that arrives a second time, later.
+    pub echoes: u8,
 }

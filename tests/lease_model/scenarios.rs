@@ -37,6 +37,8 @@ fn rules() -> Rules {
         slow_tick: 1_000,
         fast_tick: 1_030,
         sync: SyncMode::Off,
+        hold: false,
+        cloned: false,
         guard: true,
         twin: false,
         eager: false,
@@ -219,6 +221,81 @@ fn switched(none: Budget) -> Vec<Scenario> {
     ]
 }
 
+/// Consul is lost to one node at a time, and terms go on by promises.
+fn holds(none: Budget) -> Vec<Scenario> {
+    let cut = Budget { cuts: 1, ..none };
+    let late = Budget { slow: 1, ..cut };
+    let ticks = |of: u64| {
+        move |r: &mut Rules| {
+            r.lease = of * 1_000;
+            r.lease_max = of * 1_000;
+            r.shorter = 1_000;
+        }
+    };
+    let some_listed = |listed, scenario| {
+        let scenario = with(scenario, |r| r.cloned = true);
+        Scenario { listed, progress: false, ..scenario }
+    };
+    let mut all = vec![
+        scenario("hold1", "promises", 2, cut),
+        scenario("hold", "promises, 1 slow call, 3 nodes", 3, late),
+        with(
+            scenario(
+                "holdd",
+                "promises, 1 of them late, 1 twice, 1 slow call, a lease of 3 ticks",
+                2,
+                Budget { asks: 1, echoes: 1, ..late },
+            ),
+            ticks(3),
+        ),
+        scenario("holdc", "promises, 1 crash, 1 slow call", 2, Budget { crashes: 1, ..late }),
+        scenario(
+            "holdt",
+            "promises, 2 demotions, 1 session lost",
+            2,
+            Budget { demotions: 2, sessions: 1, ..cut },
+        ),
+        some_listed(
+            2,
+            scenario(
+                "hold2",
+                "promises, a list of 2 of 3 and 1 change, 1 slow call",
+                3,
+                Budget { lists: 1, ..late },
+            ),
+        ),
+        some_listed(
+            1,
+            scenario(
+                "hold3",
+                "promises, a list of 1 of 2 and 1 change, 1 slow call",
+                2,
+                Budget { lists: 1, ..late },
+            ),
+        ),
+        some_listed(
+            2,
+            scenario(
+                "holdop",
+                "promises, a list of 2 of 3, garbage PUT, DELETE",
+                3,
+                Budget { puts: 1, deletes: 1, ..cut },
+            ),
+        ),
+        with(
+            scenario(
+                "leasehold",
+                "promises, lease shortened, 1 crash, 1 slow call",
+                2,
+                Budget { shorter: 1, crashes: 1, ..late },
+            ),
+            ticks(4),
+        ),
+    ];
+    all.iter_mut().for_each(|scenario| scenario.rules.hold = true);
+    all
+}
+
 /// Nothing there yet, or nothing any more.
 fn emptiness(none: Budget) -> Vec<Scenario> {
     let mut boot = scenario(
@@ -238,7 +315,6 @@ fn emptiness(none: Budget) -> Vec<Scenario> {
     vec![boot, emptied]
 }
 
-/// States in which epoch `last_epoch` was passed are checked, and not left any more.
 /// An operator's hand on who takes.
 fn orders(none: Budget) -> Vec<Scenario> {
     vec![Scenario {
@@ -253,12 +329,21 @@ fn orders(none: Budget) -> Vec<Scenario> {
     }]
 }
 
+/// States in which epoch `last_epoch` was passed are checked, and not left any more.
 pub fn all(last_epoch: u64) -> Vec<Scenario> {
     let none = Budget::default();
-    let groups =
-        [single(none), together(none), sets(none), orders(none), switched(none), emptiness(none)];
+    let groups = [
+        single(none),
+        together(none),
+        sets(none),
+        holds(none),
+        orders(none),
+        switched(none),
+        emptiness(none),
+    ];
     let mut all: Vec<Scenario> = groups.into_iter().flatten().collect();
-    const STUCK: [&str; 5] = ["crash", "boot", "emptied", "clock", "list"];
+    const STUCK: [&str; 7] =
+        ["crash", "boot", "emptied", "clock", "list", "holdc", "leasehold"];
     for scenario in all.iter_mut().filter(|scenario| STUCK.contains(&scenario.name)) {
         scenario.progress = false;
     }
@@ -277,11 +362,14 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M02, "late"),
     (Mutant::M03, "core"),
     (Mutant::M04, "late"),
+    (Mutant::M05, "hold1"),
     (Mutant::M08, "op"),
     (Mutant::M09, "late"),
     (Mutant::M10, "list"),
     (Mutant::M12, "clock"),
+    (Mutant::M13, "holdd"),
     (Mutant::M14, "crash"),
+    (Mutant::M15, "hold3"),
     (Mutant::M16, "lease"),
     (Mutant::M17, "op"),
     (Mutant::M18, "emptied"),
@@ -296,6 +384,9 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M29, "sync"),
     (Mutant::M30, "sync"),
     (Mutant::M31, "sync"),
+    (Mutant::M33, "holdd"),
+    (Mutant::M34, "holdt"),
+    (Mutant::M35, "leasehold"),
     (Mutant::M36, "sync3"),
     (Mutant::M37, "sync"),
     (Mutant::M38, "boot"),
@@ -304,3 +395,8 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M50, "force"),
     (Mutant::M40, "kept"),
 ];
+
+/// Faults that change nothing: the rules beside them suffice. A request for a promise that meets an
+/// open acquisition of its giver was sent after the lease was over by the giver's clock, and
+/// promises open no term.
+pub const EQUIVALENT: &[(Mutant, &str)] = &[(Mutant::M06, "holdd"), (Mutant::M07, "holdd")];

@@ -6,8 +6,8 @@ use crate::decide::call::{Call, StoreError, Verb};
 use crate::decide::keys::Keys;
 use crate::decide::lead::fake::Fake;
 use crate::decide::lead::{
-    Disk, Lead, LeadConfig, LeadIn, LeadOut, Leadership, Seen, Standing, Standpoint, SyncMode,
-    SyncSet,
+    Disk, Lead, LeadConfig, LeadIn, LeadOut, Leadership, Request, Seen, Standing, Standpoint,
+    SyncMode, SyncSet,
 };
 use crate::decide::reason::Reason;
 use crate::decide::records::{Follows, SyncValue, TermValue, decode};
@@ -18,6 +18,7 @@ use crate::decide::types::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+pub use crate::mail::Mail;
 pub use crate::rules::{Budget, Rules};
 
 /// Every node's clock stands here after each action; only differences matter.
@@ -50,6 +51,8 @@ pub struct Node {
     pub shorter: bool,
     /// What its configuration says now.
     pub sync: SyncMode,
+    /// Consul does not answer it.
+    pub deaf: bool,
     /// The application is not running; its next start may cut its end.
     pub stopped: bool,
     pub cut: Option<SyncValue>,
@@ -92,6 +95,10 @@ pub enum Fate {
     Twice,
     /// Nobody else answers a survey.
     Mute,
+    /// The first request for a promise goes on its way, its answer too.
+    LateAsk,
+    /// The first request for a promise is answered, and a copy of it goes on its way.
+    EchoedAsk,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -99,10 +106,12 @@ pub struct World {
     pub store: Fake,
     pub nodes: Vec<Node>,
     pub net: Vec<Message>,
+    pub mail: Vec<Mail>,
     pub ghost: Ghost,
     pub left: Budget,
-    /// What was reached, to show that the search looked at something.
     pub snapshot: Option<Box<Fake>>,
+    /// What a giver has just answered.
+    pub promise: Option<bool>,
 }
 
 /// Shared by all worlds of one search, on one thread.
@@ -122,6 +131,7 @@ impl Ground {
             lease_max: Span(rules.lease_max),
             request_timeout: Span(500),
             sync: rules.sync,
+            hold: rules.hold,
             rank_step: Span(0),
             peer: String::new(),
             app: String::new(),
@@ -154,6 +164,7 @@ impl World {
                 hook: None,
                 shorter: false,
                 sync: ground.rules.sync,
+                deaf: false,
                 stopped: false,
                 cut: None,
                 kept: false,
@@ -163,9 +174,11 @@ impl World {
             store: Fake::default(),
             nodes: nodes.collect(),
             net: Vec::new(),
+            mail: Vec::new(),
             ghost: Ghost::default(),
             left,
             snapshot: None,
+            promise: None,
         };
         for i in 0..count {
             world.start(ground, i);
@@ -209,7 +222,7 @@ impl World {
                 break;
             }
         }
-        for i in 1..listed {
+        for i in 1..if ground.rules.cloned { count } else { listed } {
             world.nodes[i].disk = Disk::Data;
             world.see_leader(ground, i, Fate::Fine);
             world.see(ground, i, Fate::Fine);
@@ -244,7 +257,7 @@ impl World {
         sync.zip(term).is_some_and(|(sync, term)| sync.epoch == term.epoch)
     }
 
-    fn run(&self, i: usize) -> RunId {
+    pub fn run(&self, i: usize) -> RunId {
         RunId::new(&format!("r{i}{}", self.nodes[i].runs))
     }
 
@@ -326,7 +339,7 @@ impl World {
         }
     }
 
-    fn feed(&mut self, ground: &Ground, i: usize, input: LeadIn, fate: &mut Fate) {
+    pub fn feed(&mut self, ground: &Ground, i: usize, input: LeadIn, fate: &mut Fate) {
         let Some(lead) = &mut self.nodes[i].lead else { return };
         let mut out = Vec::new();
         lead.step(At(BASE), input, &mut out);
@@ -345,6 +358,12 @@ impl World {
                     self.nodes[i].hook = Some((id, SyncSet { members, acks }));
                 }
                 LeadOut::Thaw => self.nodes[i].app.frozen = false,
+                LeadOut::AskPromise { id, of, epoch, lease } => {
+                    let (node, run) = (self.nodes[i].name.clone(), self.run(i));
+                    let request = Request { node, run, epoch, lease };
+                    self.ask(ground, Mail::new(i, id, of, request), fate);
+                }
+                LeadOut::PromiseAnswer { result, .. } => self.promise = Some(result.is_ok()),
                 LeadOut::ClusterWritten | LeadOut::Decided(_) => {}
             }
         }
@@ -355,6 +374,11 @@ impl World {
         if write && *fate == Fate::Slow {
             *fate = Fate::Fine;
             self.net.push(Message { node: i, op, call, result: None, waiting: true });
+            return;
+        }
+        if self.nodes[i].deaf {
+            let result = Err(StoreError::Unknown(String::new()));
+            self.feed(ground, i, LeadIn::Reply { op, result }, fate);
             return;
         }
         let result = self.apply(ground, i, &call);
@@ -392,7 +416,7 @@ impl World {
 
     /// What the rules ask of a node's life: promote under an open term, keep the guard's deadline,
     /// tell it is fenced.
-    fn live(&mut self, i: usize) {
+    pub fn live(&mut self, i: usize) {
         let node = &mut self.nodes[i];
         let Some(lead) = &node.lead else { return };
         let Leadership::Open { epoch, deadline, promote_from, .. } = lead.leadership() else {

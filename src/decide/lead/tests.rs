@@ -10,6 +10,8 @@ use super::fake::Fake;
 use super::*;
 use std::collections::BTreeMap;
 
+mod hold;
+
 fn keys() -> Keys {
     Keys::new(&ClusterName::new("c"))
 }
