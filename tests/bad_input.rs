@@ -75,10 +75,10 @@ fn a_lease_that_this_node_does_not_accept() {
 }
 
 #[test]
-fn hold_is_not_there_yet() {
+fn an_unknown_way_to_live_without_consul() {
     wrong(
-        |node| node.set("on_consul_loss", "\"hold\""),
-        &["lictor.toml:11:18", "hold", "not there yet", "fence"],
+        |node| node.set("on_consul_loss", "\"wait\""),
+        &["lictor.toml:11:18", "wait", "hold", "fence"],
     );
 }
 

@@ -143,8 +143,8 @@ fn mistakes_of_a_file_are_told_with_their_place() {
         ("cluster = \"Main\"", "lictor.toml:1:11: cluster: \"Main\" is no name; write 1 to 63 of"),
         ("zone = \"${NOPE}\"", "lictor.toml:1:8: environment variable NOPE is not set; set it or"),
         (
-            "on_consul_loss = \"hold\"",
-            "lictor.toml:1:18: on_consul_loss: \"hold\" is not there yet",
+            "on_consul_loss = \"wait\"",
+            "lictor.toml:1:18: on_consul_loss: unknown variant `wait`, expected `hold` or `fence`",
         ),
         ("sync = \"maybe\"", "lictor.toml:1:8: sync: unknown variant `maybe`, expected one of"),
         ("consul = \"x:1\"", "lictor.toml:1:1: consul is a group; write a table: [consul]"),

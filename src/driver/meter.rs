@@ -192,8 +192,8 @@ fn app_end(exit: Exit) -> &'static str {
 /// One of `http::metrics::PEER_OUTCOMES`.
 fn peer_outcome(result: &Result<Told, PeerError>) -> &'static str {
     match result {
-        Ok(Told::Refused { .. }) => "declined",
-        Ok(Told::Pong { .. } | Told::Position { .. }) => "answered",
+        Ok(Told::Refused { .. } | Told::Denied { .. }) => "declined",
+        Ok(Told::Pong { .. } | Told::Position { .. } | Told::Promised { .. }) => "answered",
         Err(PeerError::Unreachable(_)) => "unreachable",
         Err(PeerError::Timeout(_)) => "timeout",
         Err(PeerError::Unauthenticated(_)) => "unauthenticated",

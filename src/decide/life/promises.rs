@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 struct Place {
     run: RunId,
     addr: String,
+    tls: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -37,7 +38,7 @@ pub(crate) struct Promising {
 }
 
 fn place(record: &MemberValue) -> Place {
-    Place { run: record.run.clone(), addr: record.peer.clone() }
+    Place { run: record.run.clone(), addr: record.peer.clone(), tls: record.tls }
 }
 
 impl Node {
@@ -71,7 +72,7 @@ impl Node {
         (epoch, lease): (Epoch, Span),
         out: &mut Outbox,
     ) {
-        let Some(Place { run, addr }) = self.place_of(of) else {
+        let Some(Place { run, addr, tls }) = self.place_of(of) else {
             let result = Err("its record is not known".to_owned());
             self.tell_lead(now, LeadIn::Promised { id: round, result }, out);
             return;
@@ -81,7 +82,7 @@ impl Node {
         let id = self.next_op();
         self.peers.calls.insert(id, Asked::Promise(round));
         let timeout = self.set.lead.request_timeout;
-        let call = PeerCall { to: of.node.clone(), run, addr, ask, timeout };
+        let call = PeerCall { to: of.node.clone(), run, addr, tls, ask, timeout };
         out.push(Effect::PeerCall { id, call });
     }
 
