@@ -342,8 +342,7 @@ pub fn all(last_epoch: u64) -> Vec<Scenario> {
         emptiness(none),
     ];
     let mut all: Vec<Scenario> = groups.into_iter().flatten().collect();
-    const STUCK: [&str; 7] =
-        ["crash", "boot", "emptied", "clock", "list", "holdc", "leasehold"];
+    const STUCK: [&str; 7] = ["crash", "boot", "emptied", "clock", "list", "holdc", "leasehold"];
     for scenario in all.iter_mut().filter(|scenario| STUCK.contains(&scenario.name)) {
         scenario.progress = false;
     }

@@ -235,7 +235,10 @@ impl Lead {
             return None;
         }
         let text = format!("Consul is silent, and there is no promise of {}", late.join(", "));
-        Some(Reason::new("hold.unanswered", text).flip("its answer or Consul's, before the deadline"))
+        Some(
+            Reason::new("hold.unanswered", text)
+                .flip("its answer or Consul's, before the deadline"),
+        )
     }
 
     /// Whether the deadline comes from promises, and how those who are asked for them stand.

@@ -100,8 +100,8 @@ impl Lead {
         term: &TermValue,
     ) -> Result<(), Bar> {
         let Some(promise) = self.running_promise(now) else { return Ok(()) };
-        let over = self.is_clean(leader, term)
-            && (promise.epoch, &promise.run) == (term.epoch, &term.run);
+        let over =
+            self.is_clean(leader, term) && (promise.epoch, &promise.run) == (term.epoch, &term.run);
         if over { Ok(()) } else { Err(promise.bar()) }
     }
 

@@ -75,7 +75,10 @@ struct Survey {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Asked {
     Ping(NodeName),
-    Survey { survey: OpId, node: NodeName },
+    Survey {
+        survey: OpId,
+        node: NodeName,
+    },
     Position(NodeName),
     /// Of `Lead`'s round.
     Promise(OpId),
@@ -425,9 +428,8 @@ impl Node {
                     Ok(Told::Position { order, priority, frozen, .. }) => {
                         Some(Standpoint { order, priority, frozen })
                     }
-                    Ok(Told::Pong { .. } | Told::Promised { .. } | Told::Denied { .. }) | Err(_) => {
-                        None
-                    }
+                    Ok(Told::Pong { .. } | Told::Promised { .. } | Told::Denied { .. })
+                    | Err(_) => None,
                 };
                 self.survey_answered(now, survey, node, point, out);
             }

@@ -90,7 +90,8 @@ impl Node {
                 self.lead.unanswered().unwrap_or_else(|| {
                     let left = now.until(deadline);
                     let text = format!("the lease ends in {left} and was not renewed");
-                    Reason::new("fence.deadline", text).flip("a renewal that Consul confirms in time")
+                    Reason::new("fence.deadline", text)
+                        .flip("a renewal that Consul confirms in time")
                 })
             }
             Leadership::Closed { .. } | Leadership::Follower | Leadership::Taking => {

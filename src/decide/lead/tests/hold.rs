@@ -195,7 +195,8 @@ fn a_promise_is_for_the_leader_last_seen_and_from_a_node_without_a_term() {
     assert_eq!(promise(&mut b, &mut store, "former", 1), Err(Declined::OtherTerm));
     assert_eq!(promise(&mut b, &mut store, "ra", 0), Err(Declined::OtherTerm));
     assert_eq!(promise(&mut b, &mut store, "ra", 2), Err(Declined::OtherTerm));
-    let request = Request { node: "a".into(), run: "ra".into(), epoch: Epoch(1), lease: Span(9_000) };
+    let request =
+        Request { node: "a".into(), run: "ra".into(), epoch: Epoch(1), lease: Span(9_000) };
     b.give(&mut store, LeadIn::PromiseAsked { id: OpId(1), request });
     let long = LeadOut::PromiseAnswer { id: OpId(1), result: Err(Declined::TooLong) };
     assert!(b.said.contains(&long));
