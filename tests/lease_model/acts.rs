@@ -282,15 +282,7 @@ impl World {
             }
             Act::TimedOut(m, fate) => self.timed_out(ground, m, fate),
             Act::EndSession(s) => self.end_session(s),
-            Act::Cut(i) => {
-                self.left.cuts -= 1;
-                self.nodes[i].deaf = true;
-                true
-            }
-            Act::Mend(i) => {
-                self.nodes[i].deaf = false;
-                true
-            }
+            Act::Cut(i) | Act::Mend(i) => self.cut(i, act == Act::Cut(i)),
             Act::Delivered(m) => self.delivered(ground, m),
             Act::Unanswered(m) => self.unanswered(ground, m),
             Act::Crash(i) => self.crash(i),
@@ -333,6 +325,12 @@ impl World {
         let against = seen.map(|(term, _)| (term.epoch, term.run.clone()));
         let force = Force { against, above: Epoch::NONE, until: At(FOREVER) };
         self.step(ground, i, LeadIn::Force(Some(force)), fate)
+    }
+
+    fn cut(&mut self, i: usize, deaf: bool) -> bool {
+        self.left.cuts -= u8::from(deaf);
+        self.nodes[i].deaf = deaf;
+        true
     }
 
     fn spend(&mut self, fate: Fate, done: bool) -> bool {

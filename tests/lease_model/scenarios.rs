@@ -221,21 +221,19 @@ fn switched(none: Budget) -> Vec<Scenario> {
     ]
 }
 
+fn ticks(of: u64) -> impl FnOnce(&mut Rules) {
+    move |r| {
+        r.lease = of * 1_000;
+        r.lease_max = of * 1_000;
+        r.shorter = 1_000;
+    }
+}
+
 /// Consul is lost to one node at a time, and terms go on by promises.
 fn holds(none: Budget) -> Vec<Scenario> {
     let cut = Budget { cuts: 1, ..none };
     let late = Budget { slow: 1, ..cut };
-    let ticks = |of: u64| {
-        move |r: &mut Rules| {
-            r.lease = of * 1_000;
-            r.lease_max = of * 1_000;
-            r.shorter = 1_000;
-        }
-    };
-    let some_listed = |listed, scenario| {
-        let scenario = with(scenario, |r| r.cloned = true);
-        Scenario { listed, progress: false, ..scenario }
-    };
+    let told_late = Budget { asks: 1, echoes: 1, ..late };
     let mut all = vec![
         scenario("hold1", "promises", 2, cut),
         scenario("hold", "promises, 1 slow call, 3 nodes", 3, late),
@@ -244,7 +242,7 @@ fn holds(none: Budget) -> Vec<Scenario> {
                 "holdd",
                 "promises, 1 of them late, 1 twice, 1 slow call, a lease of 3 ticks",
                 2,
-                Budget { asks: 1, echoes: 1, ..late },
+                told_late,
             ),
             ticks(3),
         ),
@@ -254,33 +252,6 @@ fn holds(none: Budget) -> Vec<Scenario> {
             "promises, 2 demotions, 1 session lost",
             2,
             Budget { demotions: 2, sessions: 1, ..cut },
-        ),
-        some_listed(
-            2,
-            scenario(
-                "hold2",
-                "promises, a list of 2 of 3 and 1 change, 1 slow call",
-                3,
-                Budget { lists: 1, ..late },
-            ),
-        ),
-        some_listed(
-            1,
-            scenario(
-                "hold3",
-                "promises, a list of 1 of 2 and 1 change, 1 slow call",
-                2,
-                Budget { lists: 1, ..late },
-            ),
-        ),
-        some_listed(
-            2,
-            scenario(
-                "holdop",
-                "promises, a list of 2 of 3, garbage PUT, DELETE",
-                3,
-                Budget { puts: 1, deletes: 1, ..cut },
-            ),
         ),
         with(
             scenario(
@@ -292,8 +263,30 @@ fn holds(none: Budget) -> Vec<Scenario> {
             ticks(4),
         ),
     ];
+    all.extend(holds_of_some(late));
     all.iter_mut().for_each(|scenario| scenario.rules.hold = true);
     all
+}
+
+/// Not everybody is listed who has the data.
+fn holds_of_some(late: Budget) -> Vec<Scenario> {
+    let some = |listed, scenario| {
+        let scenario = with(scenario, |r| r.cloned = true);
+        Scenario { listed, progress: false, ..scenario }
+    };
+    let change = Budget { lists: 1, ..late };
+    let hand = Budget { puts: 1, deletes: 1, slow: 0, ..late };
+    vec![
+        some(
+            2,
+            scenario("hold2", "promises, a list of 2 of 3 and 1 change, 1 slow call", 3, change),
+        ),
+        some(
+            1,
+            scenario("hold3", "promises, a list of 1 of 2 and 1 change, 1 slow call", 2, change),
+        ),
+        some(2, scenario("holdop", "promises, a list of 2 of 3, garbage PUT, DELETE", 3, hand)),
+    ]
 }
 
 /// Nothing there yet, or nothing any more.

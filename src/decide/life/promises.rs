@@ -64,6 +64,12 @@ impl Node {
         }
     }
 
+    /// What this node has promised, for `status`.
+    pub(crate) fn promised_json(&self, now: At) -> Option<serde_json::Value> {
+        let (epoch, left) = self.lead.promise_given(now)?;
+        Some(serde_json::json!({"epoch": epoch, "left_ms": left}))
+    }
+
     pub(crate) fn ask_promise(
         &mut self,
         now: At,

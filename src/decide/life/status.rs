@@ -136,6 +136,7 @@ impl Node {
             "app": {"pid": self.app, "healthy": self.health.ok},
             "paused": self.pause.as_ref().map(|(pause, _)| pause),
             "waits_for": self.explain(now),
+            "promised": self.promised_json(now),
             "needs": self.needs_json(),
             "hold_down": self.hold_json(now),
             "config": self.config_note(),
