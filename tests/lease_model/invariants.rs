@@ -137,12 +137,14 @@ impl World {
             self.ghost.broken = Some("S2: an epoch was given twice");
         }
         self.ghost.epoch = self.ghost.epoch.max(term.epoch);
-        // Whoever takes has it: afterwards nothing may be promised any more.
-        if self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i)) {
-            self.ghost.broken = Some("S8: taken without an acknowledged write");
-        }
         let made = self.store.get(&ground.keys.cluster()).is_some();
         let before = before.and_then(|entry| decode::<TermValue>(&entry.value));
+        // Whoever takes has it: afterwards nothing may be promised any more. What a node takes again
+        // and is applied after its term closed is not used: it copies the set and goes back clean.
+        let again = before.as_ref().is_some_and(|before| before.run == term.run);
+        if !again && self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i)) {
+            self.ghost.broken = Some("S8: taken without an acknowledged write");
+        }
         if let Some(before) = before.filter(|_| made)
             && !before.eligible.iter().any(|member| member.node == self.nodes[i].name)
         {

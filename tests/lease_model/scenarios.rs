@@ -373,7 +373,6 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M24, "late"),
     (Mutant::M25, "late"),
     (Mutant::M28, "twin"),
-    (Mutant::M29, "sync"),
     (Mutant::M30, "sync"),
     (Mutant::M31, "sync"),
     (Mutant::M33, "holdd"),
