@@ -139,8 +139,8 @@ impl World {
         self.ghost.epoch = self.ghost.epoch.max(term.epoch);
         let made = self.store.get(&ground.keys.cluster()).is_some();
         let before = before.and_then(|entry| decode::<TermValue>(&entry.value));
-        // Whoever takes has it: afterwards nothing may be promised any more. What a node takes again
-        // and is applied after its term closed is not used: it copies the set and goes back clean.
+        // Whoever takes has it: nothing may be promised afterwards. What a node takes again
+        // and is applied after its term closed is not used: it copies the set, goes back clean.
         let again = before.as_ref().is_some_and(|before| before.run == term.run);
         if !again && self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i)) {
             self.ghost.broken = Some("S8: taken without an acknowledged write");
