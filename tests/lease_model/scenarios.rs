@@ -315,9 +315,9 @@ fn orders(none: Budget) -> Vec<Scenario> {
         progress: false,
         ..scenario(
             "force",
-            "2 orders to take, to members and to one that is not, 1 slow call, 1 session lost",
+            "an order to take, to a member or to one that is not, 1 slow call, 1 session lost",
             3,
-            Budget { forces: 2, slow: 1, sessions: 1, ..none },
+            Budget { forces: 1, slow: 1, sessions: 1, ..none },
         )
     }]
 }
