@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 #[path = "http_peer/node.rs"]
 mod node;
+#[path = "http_peer/promise.rs"]
+mod promise;
 
 /// What load balancers ask by default, and every page by every method that reads.
 #[tokio::test]
@@ -139,7 +141,7 @@ async fn wrong_methods_and_absent_paths_say_so() {
         assert_eq!(answer.status, 404);
         assert!(answer.json()["error"].as_str().is_some_and(|text| text.contains(says)));
     }
-    let later = ask_raw(node.addr, "POST", "/peer/promise", "").await;
+    let later = ask_raw(node.addr, "POST", "/peer/grant", "").await;
     assert_eq!(later.status, 404);
 }
 

@@ -83,7 +83,7 @@ impl Meter {
             Effect::Decided(reason) => {
                 self.metrics.decided(reason.code);
                 match reason.code {
-                    "fence.deadline" => self.metrics.fenced("deadline"),
+                    "fence.deadline" | "hold.unanswered" => self.metrics.fenced("deadline"),
                     "fence.lost" => self.metrics.fenced("lost"),
                     _ => {}
                 }

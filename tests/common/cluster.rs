@@ -5,7 +5,7 @@
 //! fight for two cores. What was started ends, and its directory goes, when it is dropped; the
 //! logs are kept below `target/tmp`, and after a failure their ends printed.
 
-use super::consul::{self, Consul};
+use super::consul::{self, Agent, Consul};
 use super::node::{APP_SECRET, Node, ROOT_SECRET, lictor};
 use super::safe::Safe;
 use super::{free_port, wait_for, wait_some};
@@ -37,6 +37,8 @@ pub struct Options {
     pub settings: String,
     /// Tables for its end.
     pub tables: String,
+    /// Each node reaches Consul by a client agent of its own alone.
+    pub agents: bool,
     /// Default-deny ACLs with a token a node, Consul by https with client certificates, and HTTPS
     /// between nodes.
     pub secure: bool,
@@ -50,6 +52,7 @@ impl Default for Options {
             sync: "on",
             settings: String::new(),
             tables: String::new(),
+            agents: false,
             secure: false,
         }
     }
@@ -59,6 +62,8 @@ impl Default for Options {
 pub struct Cluster {
     pub nodes: Vec<Node>,
     pub consul: Consul,
+    /// Of the nodes in their order, if each has its own.
+    pub agents: Vec<Agent>,
     /// Of a secure one.
     pub safe: Option<Safe>,
     options: Options,
@@ -105,10 +110,12 @@ impl Cluster {
         {
             fs::write(dir.path().join(name), secret).expect("our directory is writable");
         }
+        let agents = (1..=3).filter(|_| options.agents);
+        let agents = agents.map(|n| consul.start_client(&format!("agent-{n}"))).collect();
         let nodes = (1..=3)
             .map(|n| Node::new(&format!("n{n}"), free_port(), free_port(), dir.path()))
             .collect();
-        let cluster = Cluster { nodes, consul, safe, options, dir, _alone: alone };
+        let cluster = Cluster { nodes, consul, agents, safe, options, dir, _alone: alone };
         for node in &cluster.nodes {
             if let Some(safe) = &cluster.safe {
                 safe.equip(&cluster.consul, node, cluster.dir.path());
@@ -129,7 +136,10 @@ impl Cluster {
             .map_or(String::new(), |_| format!("token_file = \"{dir}/operator\""));
         let addresses = match &self.safe {
             Some(safe) => vec![safe.address.clone()],
-            None => self.consul.addresses(),
+            None => match self.agents.get(self.index(&node.name)) {
+                Some(own) => vec![own.address()],
+                None => self.consul.addresses(),
+            },
         };
         let (consul, more) = match &self.safe {
             Some(safe) => safe.config(node, self.dir.path()),

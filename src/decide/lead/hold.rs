@@ -19,6 +19,9 @@ use super::term::Term;
 use super::write::RETRY;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The code of the reason that names whose promise was missing.
+pub const UNANSWERED: &str = "hold.unanswered";
+
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Hold {
     /// Since when Consul is silent.
@@ -235,10 +238,7 @@ impl Lead {
             return None;
         }
         let text = format!("Consul is silent, and there is no promise of {}", late.join(", "));
-        Some(
-            Reason::new("hold.unanswered", text)
-                .flip("its answer or Consul's, before the deadline"),
-        )
+        Some(Reason::new(UNANSWERED, text).flip("its answer or Consul's, before the deadline"))
     }
 
     /// Whether the deadline comes from promises, and how those who are asked for them stand.

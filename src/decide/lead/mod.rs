@@ -45,7 +45,7 @@ pub(crate) mod fake;
 mod tests;
 
 pub use force::Force;
-pub use hold::Asking;
+pub use hold::{Asking, UNANSWERED};
 pub use machine::Lead;
 pub use promise::{Declined, Request};
 pub use sync::SyncSet;

@@ -45,11 +45,11 @@ impl Lead {
         let Some(term) = &self.term else { return };
         let deadline = term.proofs.deadline();
         if term.open && now >= deadline {
-            let why = self.unanswered().unwrap_or_else(|| {
-                Reason::new("close.deadline", "the lease is over without a renewal")
-                    .flip("a renewal answered before the deadline")
-            });
-            self.close(why, out);
+            let missing = self.unanswered().map(|why| format!(": {}", why.text));
+            let text = missing.unwrap_or_default();
+            let why = format!("the lease is over without a renewal{text}");
+            let flip = "a renewal answered before the deadline";
+            self.close(Reason::new("close.deadline", why).flip(flip), out);
         }
     }
 

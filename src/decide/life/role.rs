@@ -8,7 +8,7 @@ use super::facts::with;
 use super::{After, Demotion, Node, Side, State};
 use crate::decide::hook::{Hook, HookEnd};
 use crate::decide::io::{Effect, Outbox};
-use crate::decide::lead::{LeadIn, Leadership, SyncMode};
+use crate::decide::lead::{LeadIn, Leadership, SyncMode, UNANSWERED};
 use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 
@@ -98,8 +98,14 @@ impl Node {
                 Reason::new("fence.lost", "the term is over").flip("none: a new term must be won")
             }
         };
-        self.decided(why.clone(), out);
-        self.hold_down(now, &why, out);
+        if !matches!(self.leadership(), Leadership::Open { .. }) {
+            // Of an open term `Lead` says it.
+            self.decided(why.clone(), out);
+        }
+        // Whose promises failed is not sick for that: it may be the only one that can take again.
+        if why.code != UNANSWERED {
+            self.hold_down(now, &why, out);
+        }
         self.tell_lead(now, LeadIn::Demote { why }, out);
         self.demote_or_kill(now, out);
         true

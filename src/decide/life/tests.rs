@@ -26,6 +26,7 @@ mod hung;
 mod joining;
 mod mishaps;
 mod parting;
+mod promises;
 mod stopping;
 mod ways;
 

@@ -77,7 +77,7 @@ fn a_term_goes_on_from_the_last_request_that_each_one_answered() {
     a.said.clear();
     a.at(&mut store, 15_000);
     assert!(matches!(a.lead.leadership(), Leadership::Closed { fenced: false, .. }));
-    assert!(codes(&mut a).contains(&"hold.unanswered"));
+    assert!(codes(&mut a).contains(&"close.deadline"));
 }
 
 #[test]
