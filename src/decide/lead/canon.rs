@@ -7,8 +7,9 @@
 use super::super::call::{Call, Verb};
 use super::super::time::At;
 use super::super::types::{Index, OpId, SessionId};
+use super::attempt::Step;
 use super::machine::{Lead, Pending};
-use super::take::{Judged, Step};
+use super::take::Judged;
 use super::term::Term;
 use super::write::Write;
 use std::mem::take;
@@ -134,6 +135,9 @@ impl Lead {
             visit_judged(&mut prep.judged, v);
             v.age(&mut prep.started);
             v.due(&mut prep.go_at);
+            if let Step::Asked(op) = &mut prep.look {
+                v.op(op);
+            }
             match &mut prep.session {
                 Step::Wanted => {}
                 Step::Asked(op) => v.op(op),

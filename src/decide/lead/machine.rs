@@ -11,11 +11,12 @@ use super::super::records::{LeaderValue, SyncValue, TermValue};
 use super::super::time::{At, Span};
 use super::super::types::{Epoch, Identity, Index, OpId, SessionId};
 use super::acquire::Taking;
+use super::attempt::{Prep, Step};
 use super::force::Force;
 use super::mutant::{self, Mutant};
 use super::promise::Promise;
 use super::session::Session;
-use super::take::{Judged, Prep, Step};
+use super::take::Judged;
 use super::term::Term;
 use super::view::{How, View, wait_for};
 use super::write::RETRY;
@@ -233,16 +234,7 @@ impl Lead {
         }
         let leader = find(self.keys.leader()).map_or(Index(0), |entry| entry.modify);
         self.settle(now, Some(Read { op, leader }), out);
-        let judged = self.judged();
-        let ready = self.prep.as_ref().is_some_and(|prep| prep.read == Some(op));
-        if ready && self.prep.as_ref().is_some_and(|prep| prep.judged == judged) {
-            match self.judge(now) {
-                Ok(case) if self.prep.as_ref().is_some_and(|prep| prep.case == case) => {
-                    self.take(now, out);
-                }
-                Ok(_) | Err(_) => self.drop_prep(out),
-            }
-        }
+        self.prep_read(now, op, out);
     }
 
     /// After something was seen; `read` if by a consistent read.

@@ -18,6 +18,7 @@
 //! Invariant: a term is open only while `now < deadline`, and once closed it never opens again.
 
 mod acquire;
+mod attempt;
 pub mod counted;
 mod explain;
 mod force;

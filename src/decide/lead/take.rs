@@ -1,28 +1,21 @@
-//! May this node try, when, and what it prepares (rules 9 to 11, 13, 18): everything before the one
-//! transaction.
+//! May this node try, and when (rules 9 to 11, 13, 18).
 //!
 //! [`Lead::judge`] is one reading of the view; it answers with the case, or with what bars this
-//! node. An attempt then gets a session, asks positions where they decide, waits its rank, and
-//! reads all it judged once more, consistently. Anything that moved in between ends the attempt.
+//! node.
 
-use super::super::call::{Call, Verb};
 use super::super::reason::Reason;
-use super::super::records::{LeaderValue, LockState, SyncValue, TermValue};
+use super::super::records::{LeaderValue, LockState, TermValue};
 use super::super::time::{At, Span};
-use super::super::types::{Epoch, Index, NodeName, OpId, SessionId};
-use super::counted::{self, Short};
-use super::machine::{Lead, Pending};
+use super::super::types::{Epoch, Index, NodeName};
+use super::counted::Short;
+use super::machine::Lead;
 use super::mutant::{self, Mutant};
 use super::view::{Body, Slot, wait_for};
-use super::{Disk, LeadOut, Standing, Standpoint};
-use std::collections::{BTreeMap, BTreeSet};
+use super::{Disk, Standing};
+use std::collections::BTreeSet;
 
 /// How long others leave the preferred successor alone.
 const TO_GRACE: Span = Span::secs(1);
-/// Between two attempts.
-pub(super) const BACKOFF: Span = Span::secs(1);
-/// A survey without an end is given up.
-const SURVEY_LIMIT: Span = Span::secs(10);
 
 /// Under which clause of rules 11 and 13 the lock is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -88,28 +81,6 @@ pub(super) struct Judged {
     pub(super) leader: Index,
     pub(super) term: Index,
     pub(super) sync: Index,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Step<T> {
-    Wanted,
-    Asked(OpId),
-    Have(T),
-}
-
-/// An attempt before its transaction.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Prep {
-    pub(super) case: Case,
-    pub(super) judged: Judged,
-    pub(super) started: At,
-    pub(super) session: Step<SessionId>,
-    pub(super) survey: Option<OpId>,
-    /// Nodes were frozen for it.
-    pub(super) frozen: bool,
-    /// The rank's wait.
-    pub(super) go_at: At,
-    pub(super) read: Option<OpId>,
 }
 
 pub(super) type Verdict<T> = Result<T, Bar>;
@@ -179,7 +150,7 @@ impl Lead {
     }
 
     /// Whether this run holds the current term.
-    fn is_own(&self, term: &TermValue) -> bool {
+    pub(super) fn is_own(&self, term: &TermValue) -> bool {
         if mutant::on(Mutant::M22) {
             return self.view.leader_value().is_some_and(|value| value.run == self.me.run);
         }
@@ -307,190 +278,4 @@ impl Lead {
             sync: self.view.sync.index,
         }
     }
-
-    /// Starts, moves on or drops an attempt.
-    pub(super) fn drive_take(&mut self, now: At, out: &mut Vec<LeadOut>) {
-        if self.prep.as_ref().is_some_and(|prep| prep.judged != self.judged()) {
-            self.drop_prep(out);
-        }
-        if self.prep.is_none() && self.taking.is_none() && self.idle_until <= now {
-            match self.judge(now) {
-                Ok(case) => self.prepare(now, case, out),
-                Err(bar) => self.barred(&bar, now, out),
-            }
-        }
-        self.drive_prep(now, out);
-    }
-
-    fn prepare(&mut self, now: At, case: Case, out: &mut Vec<LeadOut>) {
-        let session = match self.spare.take() {
-            Some(id) => Step::Have(id),
-            None => Step::Wanted,
-        };
-        let mut prep = Prep {
-            case,
-            judged: self.judged(),
-            started: now,
-            session,
-            survey: None,
-            frozen: false,
-            go_at: now,
-            read: None,
-        };
-        if let Some((nodes, freeze)) = self.whom_to_ask(case)
-            && let Some(term) = self.view.term_value()
-        {
-            let (epoch, run) = (term.epoch, term.run.clone());
-            let id = OpId::take(&mut self.next);
-            prep.survey = Some(id);
-            prep.frozen = freeze;
-            out.push(LeadOut::Survey { id, nodes, freeze, epoch, run });
-        }
-        self.prep = Some(prep);
-    }
-
-    /// Whose positions decide: the sync members frozen, else those who may take, for the rank.
-    fn whom_to_ask(&self, case: Case) -> Option<(BTreeSet<NodeName>, bool)> {
-        let term = self.view.term_value()?;
-        let asks = !matches!(case, Case::Again { open: true } | Case::Forced);
-        if !self.view.cluster || !asks {
-            return None;
-        }
-        if self.keeps_all(term) {
-            return None;
-        }
-        if let Some(sync) = self.view.sync_in_force() {
-            let mut nodes = counted::asked(sync, &term.node, &self.me.node);
-            if let Some(cut) = self.cut_under() {
-                nodes.extend(counted::asked(cut, &term.node, &self.me.node));
-            }
-            return Some((nodes, true));
-        }
-        let to = self.view.leader_value().and_then(|value| value.to.as_ref());
-        let mut nodes: BTreeSet<NodeName> =
-            term.eligible.iter().map(|member| member.node.clone()).collect();
-        match case {
-            Case::Boot | Case::Again { .. } | Case::Forced => return None,
-            Case::Clean if to == Some(&self.me.node) => return None,
-            Case::Clean => {}
-            Case::Waited => {
-                nodes.remove(&term.node);
-                nodes.insert(self.me.node.clone());
-            }
-        }
-        (nodes.len() > 1).then_some((nodes, false))
-    }
-
-    /// Who led the term that is replaced, and whose application has run on since, needs nobody's
-    /// answer: every commit that was acknowledged is in its own data first.
-    fn keeps_all(&self, term: &TermValue) -> bool {
-        let kept = self.standing.as_ref().is_some_and(|standing| standing.kept);
-        self.is_own(term) && (kept && self.cut_under().is_none() || mutant::on(Mutant::M40))
-    }
-
-    pub(super) fn surveyed(
-        &mut self,
-        now: At,
-        id: OpId,
-        answers: &BTreeMap<NodeName, Standpoint>,
-        out: &mut Vec<LeadOut>,
-    ) {
-        let Some(prep) = self.prep.as_mut().filter(|prep| prep.survey == Some(id)) else { return };
-        prep.survey = None;
-        let (case, frozen) = (prep.case, prep.frozen);
-        let counts = self.view.sync_in_force().filter(|_| frozen);
-        if let (Some(sync), Some(term)) = (counts, self.view.term_value())
-            && let Err(short) = self.count(sync, term, answers)
-        {
-            self.barred(&Bar::Short(short), now, out);
-            self.drop_prep(out);
-            self.idle_until = now + BACKOFF;
-            return;
-        }
-        let rank = match case {
-            Case::Again { .. } | Case::Forced => 0,
-            Case::Boot | Case::Clean | Case::Waited => rank(&self.me.node, answers),
-        };
-        if let Some(prep) = &mut self.prep {
-            prep.go_at = now + Span(self.config.rank_step.0.saturating_mul(rank));
-        }
-    }
-
-    fn count(
-        &self,
-        sync: &SyncValue,
-        term: &TermValue,
-        answers: &BTreeMap<NodeName, Standpoint>,
-    ) -> Result<(), Short> {
-        if let Some(cut) = self.cut_under() {
-            counted::suffices(cut, &self.me.node, &self.me.node, answers)?;
-        }
-        counted::suffices(sync, &term.node, &self.me.node, answers)
-    }
-
-    fn cut_under(&self) -> Option<&SyncValue> {
-        let cut = self.standing.as_ref()?.cut_under.as_ref();
-        cut.filter(|_| !mutant::on(Mutant::M37))
-    }
-
-    fn drive_prep(&mut self, now: At, out: &mut Vec<LeadOut>) {
-        let Some(prep) = &self.prep else { return };
-        if now.since(prep.started) > SURVEY_LIMIT {
-            self.drop_prep(out);
-            self.idle_until = now + BACKOFF;
-            return;
-        }
-        let ready = prep.survey.is_none() && prep.go_at <= now && prep.read.is_none();
-        match prep.session {
-            Step::Wanted => {
-                let op = self.create_session(out);
-                if let Some(prep) = &mut self.prep {
-                    prep.session = Step::Asked(op);
-                }
-            }
-            Step::Asked(_) => {}
-            Step::Have(_) if ready => {
-                let read = self.read_call();
-                let pending = self.read_pending(true);
-                let op = self.call(pending, read, None, out);
-                if let Some(prep) = &mut self.prep {
-                    prep.read = Some(op);
-                }
-            }
-            Step::Have(_) => {}
-        }
-    }
-
-    pub(super) fn read_call(&self) -> Call {
-        Call::Txn(vec![
-            Verb::GetTree(self.keys.leader()),
-            Verb::GetTree(self.keys.term()),
-            Verb::GetTree(self.keys.sync()),
-            Verb::GetTree(self.keys.cluster()),
-        ])
-    }
-
-    pub(super) fn read_pending(&self, prep: bool) -> Pending {
-        Pending::Read { known: self.judged(), prep }
-    }
-
-    /// The attempt is over before anything was sent. Whoever was frozen for it is told.
-    pub(super) fn drop_prep(&mut self, out: &mut Vec<LeadOut>) {
-        let Some(prep) = self.prep.take() else { return };
-        if let Step::Have(session) = prep.session {
-            self.doom(session);
-        }
-        if prep.frozen {
-            out.push(LeadOut::Thaw);
-        }
-    }
-}
-
-/// How many of those who answered go first: position, priority, then name.
-fn rank(me: &NodeName, answers: &BTreeMap<NodeName, Standpoint>) -> u64 {
-    let key = |node: &NodeName, at: &Standpoint| {
-        (std::cmp::Reverse(at.order), std::cmp::Reverse(at.priority), node.clone())
-    };
-    let Some(own) = answers.get(me).map(|at| key(me, at)) else { return answers.len() as u64 };
-    answers.iter().filter(|(node, at)| key(node, at) < own).count() as u64
 }

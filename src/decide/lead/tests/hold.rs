@@ -218,3 +218,40 @@ fn a_promise_is_for_the_leader_last_seen_and_from_a_node_without_a_term() {
     let mut blind = Node::new("c", "rc", holding(), 14_000);
     assert_eq!(promise(&mut blind, &mut store, "ra", 1), Err(Declined::OtherTerm));
 }
+
+/// A watch that hangs shows a lease that has run out; to stop receiving then would hold up the
+/// commits of a leader that is well.
+#[test]
+fn nobody_is_frozen_before_a_read_shows_that_the_lease_is_over() {
+    for consul in [true, false] {
+        let sync = LeadConfig { sync: SyncMode::On, ..holding() };
+        let (mut store, mut a, mut b) = cluster(sync);
+        a.at(&mut store, 11_000);
+        a.at(&mut store, 12_000);
+        a.at(&mut store, 13_200);
+        a.give(&mut store, LeadIn::SyncReady(["b".into()].into()));
+        let hook = a.said.iter().find_map(|said| match said {
+            LeadOut::SyncHook { id, .. } => Some(*id),
+            _ => None,
+        });
+        a.give(&mut store, LeadIn::SyncHooked { id: hook.expect("b is required"), ok: true });
+        b.now = At(13_300);
+        b.look(&mut store);
+        a.at(&mut store, 14_200);
+        a.at(&mut store, 15_200);
+        if !consul {
+            b.fail = Some(silent());
+        }
+        b.at(&mut store, 16_400);
+        let frozen = |node: &Node| {
+            node.said.iter().any(|said| matches!(said, LeadOut::Survey { freeze: true, .. }))
+        };
+        assert!(!frozen(&b), "consul {consul}");
+        assert_eq!(store.sessions.len(), 1, "nor is a session made");
+        if consul {
+            assert_eq!(b.lead.explain(b.now).code, "take.wait");
+            b.at(&mut store, 19_490);
+            assert!(frozen(&b), "the lease is over");
+        }
+    }
+}
