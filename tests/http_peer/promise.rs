@@ -1,5 +1,5 @@
-//! `/peer/promise`: whoever is not proven, or is not the leader that the core knows, gets 401 and has
-//! no effect; an answer counts for its own round alone.
+//! `/peer/promise`: whoever is not proven, or is not the leader that the core knows, gets 401 and
+//! has no effect; an answer counts for its own round alone.
 
 use super::node::*;
 use lictor::decide::peer::{Ask, PeerCall, PeerError, Told};
