@@ -22,6 +22,9 @@ const TOKEN_MAX: u64 = 4_096;
 /// The largest `restart_max`: so many crashes are remembered.
 const RESTARTS: u32 = 1_000;
 
+/// A failover writes ten entries; ten thousand are some 5 MB in Consul.
+const JOURNAL: std::ops::RangeInclusive<u32> = 50..=10_000;
+
 /// What a node is not told twice: `priorities` names nodes that differ from this.
 pub const PRIORITY: u32 = 100;
 
@@ -104,6 +107,8 @@ pub struct ClusterSettings {
     pub max_lag: Option<Span>,
     pub backup_schedule: Option<Cron>,
     pub backup_keep: Keep,
+    /// Entries the journal keeps.
+    pub journal_keep: u32,
 }
 
 impl ClusterSettings {
@@ -398,6 +403,7 @@ pub fn cluster(raw: &Raw, lease_max: Span) -> Result<ClusterSettings, ConfigErro
         max_lag: raw.max_lag.map(|Duration(span)| span),
         backup_schedule: raw.backup_schedule.as_deref().map_or(Ok(None), schedule)?,
         backup_keep: Keep { count: set(raw.backup_keep), days: set(raw.backup_keep_days) },
+        journal_keep: set(raw.journal_keep),
     };
     check_cluster(&checked, lease_max)?;
     Ok(checked)
@@ -449,6 +455,10 @@ fn check_cluster(it: &ClusterSettings, lease_max: Span) -> Result<(), ConfigErro
         if value == Span::ZERO {
             return refuse(format!("{name} is 0; write a duration above it"));
         }
+    }
+    if !JOURNAL.contains(&it.journal_keep) {
+        let (least, most) = (JOURNAL.start(), JOURNAL.end());
+        return refuse(format!("journal_keep: {} is not {least} to {most}", it.journal_keep));
     }
     for (name, value) in [("sync_acks", it.sync_acks), ("bootstrap_expect", it.bootstrap_expect)] {
         if value == 0 {

@@ -204,6 +204,8 @@ settings! {
             "How many good backups stay at least; 0: no limit by count.";
         backup_keep_days: u32, Cluster, Is("0"),
             "How many days a backup stays at least; 0: no limit by age.";
+        journal_keep: u32, Cluster, Is("1000"),
+            "How many entries the journal keeps.";
     } {
         roles: RawRoles;
         consul: RawConsul;

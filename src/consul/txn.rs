@@ -110,6 +110,7 @@ fn op_of(verb: &Verb) -> KvOp<'_> {
         Verb::Lock(key, id, value) => op("lock", key, None, Some(id), Some(value)),
         Verb::Unlock(key, id, value) => op("unlock", key, None, Some(id), Some(value)),
         Verb::DeleteCas(key, index) => op("delete-cas", key, Some(*index), None, None),
+        Verb::Delete(key) => op("delete", key, None, None, None),
     }
 }
 
@@ -160,7 +161,7 @@ fn assign(verbs: &[Verb], results: Vec<Entry>) -> Option<Vec<Entry>> {
             Verb::CheckIndex(..) | Verb::CheckSession(..) => {
                 results.next()?;
             }
-            Verb::CheckNotExists(_) | Verb::DeleteCas(..) => {}
+            Verb::CheckNotExists(_) | Verb::DeleteCas(..) | Verb::Delete(_) => {}
             Verb::Set(_, value)
             | Verb::Cas(_, _, value)
             | Verb::Lock(_, _, value)
@@ -176,7 +177,7 @@ fn assign(verbs: &[Verb], results: Vec<Entry>) -> Option<Vec<Entry>> {
 /// How many results a verb has at least; exactly, but for `get-tree`.
 fn results_of(verb: &Verb) -> usize {
     match verb {
-        Verb::GetTree(_) | Verb::CheckNotExists(_) | Verb::DeleteCas(..) => 0,
+        Verb::GetTree(_) | Verb::CheckNotExists(_) | Verb::DeleteCas(..) | Verb::Delete(_) => 0,
         Verb::CheckIndex(..)
         | Verb::CheckSession(..)
         | Verb::Set(..)

@@ -21,6 +21,8 @@ pub enum Verb {
     Lock(Key, SessionId, Vec<u8>),
     Unlock(Key, SessionId, Vec<u8>),
     DeleteCas(Key, Index),
+    /// Whatever stands there; that nothing does is no error.
+    Delete(Key),
 }
 
 impl Verb {
@@ -35,7 +37,8 @@ impl Verb {
             | Verb::Cas(..)
             | Verb::Lock(..)
             | Verb::Unlock(..)
-            | Verb::DeleteCas(..) => false,
+            | Verb::DeleteCas(..)
+            | Verb::Delete(_) => false,
         }
     }
 }

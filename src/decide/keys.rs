@@ -2,7 +2,7 @@
 //! more).
 
 use super::backup::BackupId;
-use super::types::{ClusterName, NodeName};
+use super::types::{ClusterName, Epoch, NodeName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -116,5 +116,24 @@ impl Keys {
 
     pub fn secret(&self, name: &str) -> Key {
         self.at(&format!("secrets/{name}"))
+    }
+
+    /// Everything of the journal; outside the watched prefix.
+    pub fn journal(&self) -> Key {
+        self.at("journal/")
+    }
+
+    pub fn journal_head(&self) -> Key {
+        self.at("journal/head")
+    }
+
+    /// Zero-padded, so that the keys' order is the entries'.
+    pub fn journal_entry(&self, epoch: Epoch, seq: u64) -> Key {
+        self.at(&format!("journal/{:010}-{seq:010}", epoch.0))
+    }
+
+    pub fn is_journal_entry(&self, key: &Key) -> bool {
+        let rest = key.as_str().strip_prefix(self.journal().as_str());
+        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
     }
 }

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod call;
 pub mod hook;
 pub mod io;
+pub mod journal;
 pub mod keys;
 pub mod lead;
 pub mod life;

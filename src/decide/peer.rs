@@ -1,5 +1,6 @@
 //! What nodes say to each other directly. `http::peer` authenticates and carries it.
 
+use super::journal::Line;
 use super::time::Span;
 use super::types::{Epoch, NodeName, RunId};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "ask", rename_all = "lowercase")]
 pub enum Ask {
     Ping,
+    /// Its notes for the journal after this number, by the leader.
+    Journal {
+        after: u64,
+    },
     /// With `freeze` the application first stops receiving, so that the answer is final for the
     /// term `(epoch, run)`.
     Position {
@@ -39,6 +44,12 @@ pub enum Told {
         /// The application's check passes. An older version does not say: nothing bad is known.
         #[serde(default = "well")]
         healthy: bool,
+        /// The number of its last note for the journal.
+        #[serde(default)]
+        notes: u64,
+    },
+    Journal {
+        lines: Vec<Line>,
     },
     Position {
         order: u64,

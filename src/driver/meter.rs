@@ -193,7 +193,12 @@ fn app_end(exit: Exit) -> &'static str {
 fn peer_outcome(result: &Result<Told, PeerError>) -> &'static str {
     match result {
         Ok(Told::Refused { .. } | Told::Denied { .. }) => "declined",
-        Ok(Told::Pong { .. } | Told::Position { .. } | Told::Promised { .. }) => "answered",
+        Ok(
+            Told::Pong { .. }
+            | Told::Position { .. }
+            | Told::Promised { .. }
+            | Told::Journal { .. },
+        ) => "answered",
         Err(PeerError::Unreachable(_)) => "unreachable",
         Err(PeerError::Timeout(_)) => "timeout",
         Err(PeerError::Unauthenticated(_)) => "unauthenticated",

@@ -43,6 +43,7 @@ pub(super) fn settings(config: &Config, shared: &Shared) -> Settings {
         hold_down_max: cluster.hold_down_max,
         hold_down_window: cluster.hold_down_window,
         max_lag: cluster.max_lag,
+        journal_keep: cluster.journal_keep,
         stop_timeout: local.stop_timeout,
         service: local.service.clone().unwrap_or_default(),
         tls: local.tls.as_ref().is_some_and(|tls| tls.identity.is_some()),

@@ -104,8 +104,9 @@ fn understood(ask: &Ask, body: &[u8]) -> Result<Told, PeerError> {
         (Ask::Ping, Told::Pong { .. })
         | (Ask::Position { .. }, Told::Position { .. })
         | (Ask::Promise { .. }, Told::Promised { .. })
+        | (Ask::Journal { .. }, Told::Journal { .. })
         | (_, Told::Refused { .. }) => Ok(told),
-        (Ask::Ping | Ask::Position { .. } | Ask::Promise { .. }, _) => {
+        (Ask::Ping | Ask::Position { .. } | Ask::Promise { .. } | Ask::Journal { .. }, _) => {
             Err(PeerError::Bad("an answer to another kind of question".into()))
         }
     }

@@ -88,6 +88,7 @@ pub(super) fn path_of(ask: &Ask) -> &'static str {
         Ask::Ping => "/peer/ping",
         Ask::Position { .. } => "/peer/position",
         Ask::Promise { .. } => "/peer/promise",
+        Ask::Journal { .. } => "/peer/journal",
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 const LATER: [&str; 5] = ["/history", "/events", "/ring", "/ring/lookup", "/peer/grant"];
 
 /// Where peers put their questions.
-const PEERS: [&str; 3] = ["/peer/ping", "/peer/position", "/peer/promise"];
+const PEERS: [&str; 4] = ["/peer/ping", "/peer/position", "/peer/promise", "/peer/journal"];
 
 /// One action's outcome lies below.
 const REQUESTS: &str = "/requests/";

@@ -313,7 +313,13 @@ pub fn published(name: &str) -> Published {
 }
 
 pub fn pong() -> Told {
-    Told::Pong { epoch: Epoch(3), state: "running".into(), lag_seconds: Some(1.5), healthy: true }
+    Told::Pong {
+        epoch: Epoch(3),
+        state: "running".into(),
+        lag_seconds: Some(1.5),
+        healthy: true,
+        notes: 0,
+    }
 }
 
 pub fn position() -> Told {

@@ -68,7 +68,9 @@ impl Lead {
         if let Some(term) = self.term.as_mut().filter(|term| term.open) {
             term.proofs.before_sending(now, lease);
         }
-        let why = Reason::new("take", format!("takes the lock under epoch {epoch}: {case:?}"));
+        let why = Reason::new("take", format!("takes the lock under epoch {epoch}: {case:?}"))
+            .with("case", case.name())
+            .with("epoch", epoch);
         self.decided(why, out);
         self.taking = Some(Taking {
             case,
@@ -279,7 +281,8 @@ impl Lead {
             | Verb::Set(..)
             | Verb::Lock(..)
             | Verb::Unlock(..)
-            | Verb::DeleteCas(..) => false,
+            | Verb::DeleteCas(..)
+            | Verb::Delete(_) => false,
         })
     }
 

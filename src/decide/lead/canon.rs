@@ -55,7 +55,7 @@ fn visit_verb(verb: &mut Verb, v: &mut impl Visit) {
             v.session(id);
             v.value(value);
         }
-        Verb::GetTree(_) | Verb::CheckNotExists(_) => {}
+        Verb::GetTree(_) | Verb::CheckNotExists(_) | Verb::Delete(_) => {}
     }
 }
 

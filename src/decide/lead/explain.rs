@@ -6,8 +6,21 @@ use super::super::types::NodeName;
 use super::LeadOut;
 use super::counted::Short;
 use super::machine::Lead;
-use super::take::Bar;
+use super::take::{Bar, Case};
 use std::collections::BTreeSet;
+
+impl Case {
+    /// Stable, for the journal and `explain`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Case::Boot => "boot",
+            Case::Clean => "clean",
+            Case::Again { .. } => "again",
+            Case::Waited => "waited",
+            Case::Forced => "forced",
+        }
+    }
+}
 
 impl Bar {
     /// Stable, for machines.

@@ -178,6 +178,11 @@ impl Txn<'_> {
                 self.stands_at(key, *index)?;
                 self.changed.insert(key.clone(), None);
             }
+            Verb::Delete(key) => {
+                if self.at(key).is_some() {
+                    self.changed.insert(key.clone(), None);
+                }
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! answer is given again only while receiving has not begun since it was made.
 
 use super::facts::with;
-use super::peers::read_position;
+use super::position::read_position;
 use super::{Node, Side};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};

@@ -195,7 +195,7 @@ impl Node {
     }
 
     fn final_ended(&mut self, end: HookEnd) {
-        let position = super::peers::read_position(&end);
+        let position = super::position::read_position(&end);
         if let State::Draining { order, .. } = &mut self.state {
             *order = position.map(|position| position.order);
         }

@@ -71,7 +71,7 @@ impl Node {
 
     pub(crate) fn lag_ended(&mut self, now: At, end: HookEnd) {
         self.lag.running = false;
-        let lag = super::peers::read_position(&end).and_then(|position| position.lag_seconds);
+        let lag = super::position::read_position(&end).and_then(|position| position.lag_seconds);
         self.lag.known = lag.map(|lag| (now, Lag::millis(lag)));
         if let (Some((at, lag)), Some(term)) = (self.lag.known, self.follow.current()) {
             self.lag.last = Some((term.epoch, at, lag));

@@ -21,10 +21,12 @@ pub mod graph;
 pub mod hold;
 pub mod hooks;
 pub mod hung;
+pub mod journal;
 pub mod lag;
 pub mod members;
 pub mod needs;
 pub mod peers;
+pub mod position;
 pub mod promises;
 pub mod register;
 pub mod requests;
@@ -74,6 +76,7 @@ pub(crate) enum Owner {
     Check { passing: bool },
     Service { name: String },
     Backup(backup::For),
+    Journal { epoch: Epoch },
     Ignored,
 }
 
@@ -138,6 +141,7 @@ pub struct Node {
     pub(crate) stop: bool,
     /// Consul refuses the token: not told again before this.
     pub(crate) denied_until: Option<At>,
+    pub(crate) journal: journal::Journal,
     pub(crate) standing: Option<super::lead::Standing>,
     pub(crate) reasons: VecDeque<(u64, Reason)>,
     pub(crate) now: At,
@@ -203,6 +207,7 @@ impl Node {
             restore: restore::Restore::default(),
             stop: false,
             denied_until: None,
+            journal: journal::Journal::default(),
             standing: None,
             reasons: VecDeque::new(),
             now: now.at,
@@ -237,6 +242,7 @@ impl Node {
         self.tend_needs(now.at, out);
         self.tend_health(now.at, out);
         self.tend_lag(now.at, out);
+        self.tend_journal(now.at, out);
     }
 
     /// When the next `Tick` is needed. Seen from the last step: what came due since is not done
@@ -253,6 +259,7 @@ impl Node {
             self.desk.result_again,
             self.backup.wake(now),
             self.restore.wake(),
+            self.journal.writer.wake(now),
         ]
         .into_iter()
         .flatten()
@@ -403,6 +410,7 @@ impl Node {
             Some(Owner::Check { passing }) => self.service.checked(passing, result),
             Some(Owner::Service { name }) => self.needs.answered(&name, result),
             Some(Owner::Backup(of)) => self.backup_answered(now, of, result, out),
+            Some(Owner::Journal { epoch }) => self.journal_answered(now, epoch, result),
             Some(Owner::Ignored) | None => {}
         }
     }
@@ -452,6 +460,7 @@ impl Node {
     }
 
     pub(crate) fn decided(&mut self, reason: Reason, out: &mut Outbox) {
+        self.note(&reason);
         self.remember(reason.clone());
         out.push(Effect::Decided(reason));
     }

@@ -3,6 +3,7 @@
 
 use super::freeze::Asker;
 use super::lag::Lag;
+use super::position::read_position;
 use super::promises::Promising;
 use super::{Node, Side};
 use crate::decide::hook::HookEnd;
@@ -11,7 +12,6 @@ use crate::decide::lead::{LeadIn, Leadership, Standpoint};
 use crate::decide::peer::{Ask, PeerCall, PeerError, Told};
 use crate::decide::time::{At, Span};
 use crate::decide::types::{Epoch, NodeName, OpId, RunId};
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 const PING_STEP: Span = Span::secs(1);
@@ -27,28 +27,6 @@ const COUNT_MOST: Span = Span(2_700);
 /// A node that can't freeze at this moment (a hook is being stopped) is asked again so soon, until
 /// a survey for the rank would be over.
 const ASK_AGAIN: Span = Span(50);
-
-/// What the `position` hook answers.
-#[derive(Clone, PartialEq, Debug, Deserialize)]
-pub struct Position {
-    pub order: u64,
-    #[serde(default)]
-    pub lag_seconds: Option<f64>,
-    #[serde(default)]
-    pub text: String,
-}
-
-pub fn read_position(end: &HookEnd) -> Option<Position> {
-    match end {
-        HookEnd::Done { answer: Some(line) } => serde_json::from_str(line).ok(),
-        HookEnd::Done { answer: None }
-        | HookEnd::Exit { .. }
-        | HookEnd::Signal { .. }
-        | HookEnd::Timeout
-        | HookEnd::Cancelled
-        | HookEnd::NotStarted { .. } => None,
-    }
-}
 
 /// What `Lead` wants to know of whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,8 +51,12 @@ struct Survey {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     Ping(NodeName),
+    Journal {
+        node: NodeName,
+        run: RunId,
+    },
     Survey {
         survey: OpId,
         node: NodeName,
@@ -153,13 +135,17 @@ impl Peers {
         heard.is_none_or(|heard| heard.healthy || heard.state != "replica")
     }
 
-    fn is_asked_for_position(&self, node: &NodeName) -> bool {
-        self.calls.values().any(|asked| *asked == Asked::Position(node.clone()))
+    pub(crate) fn is_asked(&self, what: &Asked) -> bool {
+        self.calls.values().any(|asked| asked == what)
+    }
+
+    pub(crate) fn ask(&mut self, id: OpId, what: Asked) {
+        self.calls.insert(id, what);
     }
 }
 
 impl Node {
-    fn peer_call(
+    pub(crate) fn peer_call(
         &mut self,
         node: &NodeName,
         ask: Ask,
@@ -311,13 +297,17 @@ impl Node {
     fn survey_over(&mut self, now: At, survey: OpId, out: &mut Outbox) {
         if let Some(entry) = self.peers.surveys.remove(&survey) {
             let (id, answers) = (entry.lead, entry.answers);
+            let positions = answers.iter().map(|(node, at)| format!("{node}={}", at.order));
+            self.journal.positions = Some(positions.collect::<Vec<_>>().join(" "));
             self.tell_lead(now, LeadIn::Surveyed { id, answers }, out);
         }
     }
 
     pub(crate) fn ask_position(&mut self, now: At, node: &NodeName, out: &mut Outbox) {
         self.peers.quiet.retain(|_, until| now < *until);
-        if self.peers.is_asked_for_position(node) || self.peers.quiet.contains_key(node) {
+        if self.peers.is_asked(&Asked::Position(node.clone()))
+            || self.peers.quiet.contains_key(node)
+        {
             return;
         }
         let Some(term) = self.term_seen() else { return };
@@ -343,7 +333,13 @@ impl Node {
                 let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
                 let lag_seconds = self.lag.seconds(now);
                 let state = self.state.name().to_owned();
-                let told = Told::Pong { epoch, state, lag_seconds, healthy: self.health.ok };
+                let notes = self.journal.notes.last();
+                let healthy = self.health.ok;
+                let told = Told::Pong { epoch, state, lag_seconds, healthy, notes };
+                out.push(Effect::PeerAnswer { id, told });
+            }
+            Ask::Journal { after } => {
+                let told = self.lines_after(after);
                 out.push(Effect::PeerAnswer { id, told });
             }
             Ask::Position { freeze, epoch, run } => match self.may_answer(freeze, epoch, &run) {
@@ -413,10 +409,16 @@ impl Node {
                     if result.is_ok() {
                         pinged.last = now;
                     }
-                    if let Ok(Told::Pong { state, lag_seconds, healthy, .. }) = result {
+                    if let Ok(Told::Pong { state, lag_seconds, healthy, notes, .. }) = result {
                         let lag = lag_seconds.map(Lag::millis);
                         pinged.heard = Some(Heard { state, healthy, lag });
+                        self.news_of(&node, notes, out);
                     }
+                }
+            }
+            Asked::Journal { node, run } => {
+                if let Ok(Told::Journal { lines }) = result {
+                    self.lines_told(node, run, lines);
                 }
             }
             Asked::Survey { survey, node } => {
@@ -428,7 +430,12 @@ impl Node {
                     Ok(Told::Position { order, priority, frozen, .. }) => {
                         Some(Standpoint { order, priority, frozen })
                     }
-                    Ok(Told::Pong { .. } | Told::Promised { .. } | Told::Denied { .. })
+                    Ok(
+                        Told::Pong { .. }
+                        | Told::Promised { .. }
+                        | Told::Denied { .. }
+                        | Told::Journal { .. },
+                    )
                     | Err(_) => None,
                 };
                 self.survey_answered(now, survey, node, point, out);

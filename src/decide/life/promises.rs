@@ -103,7 +103,9 @@ impl Node {
             Ok(Told::Promised { round }) if round == id.0 => Ok(()),
             Ok(Told::Promised { .. }) => Err("its answer is to another round".to_owned()),
             Ok(Told::Refused { reason } | Told::Denied { reason }) => Err(reason),
-            Ok(Told::Pong { .. } | Told::Position { .. }) => Err("another answer".to_owned()),
+            Ok(Told::Pong { .. } | Told::Position { .. } | Told::Journal { .. }) => {
+                Err("another answer".to_owned())
+            }
             Err(error) => Err(error.to_string()),
         };
         self.tell_lead(now, LeadIn::Promised { id, result }, out);

@@ -82,6 +82,8 @@ pub struct Settings {
     pub hold_down_window: Span,
     /// Without sync mode.
     pub max_lag: Option<Span>,
+    /// Entries the journal keeps.
+    pub journal_keep: u32,
     pub stop_timeout: Span,
     /// The service's name in Consul.
     pub service: String,

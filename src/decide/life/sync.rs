@@ -109,7 +109,7 @@ impl Node {
     }
 
     pub(crate) fn barrier_ended(&mut self, now: At, lead: OpId, end: HookEnd, out: &mut Outbox) {
-        let position = super::peers::read_position(&end);
+        let position = super::position::read_position(&end);
         // The position of an earlier barrier may lack what was committed since.
         let Some(work) = self.sync.work.as_mut().filter(|work| work.lead == lead) else { return };
         match position {

@@ -75,6 +75,7 @@ fn settings(sync: SyncMode) -> Settings {
         hold_down_max: Span::secs(300),
         hold_down_window: Span::secs(600),
         max_lag: None,
+        journal_keep: 1_000,
         stop_timeout: Span::secs(20),
         service: "db".into(),
         tls: false,
@@ -266,8 +267,10 @@ impl World {
                 state: if self.holds("starting") { "starting" } else { "replica" }.into(),
                 lag_seconds: Some(0.25),
                 healthy: !self.holds("ill") && !self.holds("starting"),
+                notes: 0,
             }),
             Ask::Promise { round, .. } => Ok(Told::Promised { round: *round }),
+            Ask::Journal { .. } => Ok(Told::Journal { lines: Vec::new() }),
             Ask::Position { freeze, .. } => Ok(Told::Position {
                 order: self.order,
                 text: String::new(),
