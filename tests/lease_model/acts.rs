@@ -321,6 +321,7 @@ impl World {
     /// An operator orders this node to take what it sees.
     fn order(&mut self, ground: &Ground, i: usize, fate: Fate) -> bool {
         self.left.forces -= 1;
+        self.nodes[i].ordered = true;
         let seen = self.nodes[i].lead.as_ref().and_then(|lead| lead.term_seen());
         let against = seen.map(|(term, _)| (term.epoch, term.run.clone()));
         let force = Force { against, above: Epoch::NONE, until: At(FOREVER) };

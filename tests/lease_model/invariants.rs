@@ -145,7 +145,7 @@ impl World {
         if !again && self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i)) {
             self.ghost.broken = Some("S8: taken without an acknowledged write");
         }
-        if let Some(before) = before.filter(|_| made)
+        if let Some(before) = before.filter(|_| made && !self.nodes[i].ordered)
             && !before.eligible.iter().any(|member| member.node == self.nodes[i].name)
         {
             self.ghost.broken = Some("S7: taken by a node that the list does not name");

@@ -315,9 +315,9 @@ fn orders(none: Budget) -> Vec<Scenario> {
         progress: false,
         ..scenario(
             "force",
-            "an order to take, to a member or to one that is not, 1 slow call, 1 session lost",
+            "2 orders to take, to members and to one that is not, 1 slow call, 1 session lost",
             3,
-            Budget { forces: 1, slow: 1, sessions: 1, ..none },
+            Budget { forces: 2, slow: 1, sessions: 1, ..none },
         )
     }]
 }
@@ -373,6 +373,7 @@ pub const MUTANTS: &[(Mutant, &str)] = &[
     (Mutant::M24, "late"),
     (Mutant::M25, "late"),
     (Mutant::M28, "twin"),
+    (Mutant::M29, "sync"),
     (Mutant::M30, "sync"),
     (Mutant::M31, "sync"),
     (Mutant::M33, "holdd"),

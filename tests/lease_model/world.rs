@@ -58,6 +58,8 @@ pub struct Node {
     pub cut: Option<SyncValue>,
     /// The application that was writable runs on, demoted by its hook.
     pub kept: bool,
+    /// An operator ordered it to take: the list does not bind it.
+    pub ordered: bool,
 }
 
 /// A call on its way.
@@ -168,6 +170,7 @@ impl World {
                 stopped: false,
                 cut: None,
                 kept: false,
+                ordered: false,
             }
         });
         let mut world = World {

@@ -224,7 +224,7 @@ impl Lead {
         let calm = self.calm_span();
         let find = |key| entries.iter().find(|entry: &&Entry| entry.key == key);
         let (leader, term, sync) = (self.keys.leader(), self.keys.term(), self.keys.sync());
-        if !mutant::on(Mutant::M29) {
+        if !(prep && mutant::on(Mutant::M29)) {
             self.view.see_sync(find(sync), How::Fresh(known.sync));
         }
         self.view.cluster |= find(self.keys.cluster()).is_some();
