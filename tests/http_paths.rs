@@ -8,10 +8,15 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test waits and spawns by itself")]
 
+use lictor::decide::journal::read::Tail;
+use lictor::decide::journal::{Entry, Line};
 use lictor::decide::time::At;
+use lictor::decide::types::{Epoch, NodeName, RunId};
 use lictor::http::{ActionReply, App, ConfigReply, Incoming, Published, Role};
 use node::{Answer, Node, Options, ask_with_header, published};
 use std::collections::BTreeSet;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[path = "http_peer/node.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
@@ -79,6 +84,7 @@ fn well_formed(method: &str, path: &str, answer: &Answer) {
     let want = match (answer.status, path) {
         (204, _) => "",
         (200, "/") if method == "GET" => "text/html; charset=utf-8",
+        (200, "/events") => "text/event-stream",
         (200, "/metrics") => "text/plain; version=0.0.4; charset=utf-8",
         _ => "application/json",
     };
@@ -112,9 +118,16 @@ async fn every_path_by_every_method_is_as_documented() {
         ready: false,
         ..published("b")
     });
+    for node in [&primary, &replica] {
+        node.feed.show(Tail::default(), At(1_000));
+    }
     let token = format!("Authorization: Bearer {TOKEN}");
     let none = "X-Nothing: 1";
     for Cell { path, method, codes, body } in table() {
+        if (method, path.as_str()) == ("GET", "/events") {
+            // It does not end: `events_follow_the_journal`.
+            continue;
+        }
         let mut seen = BTreeSet::new();
         for (node, header) in
             [(&mut primary, none), (&mut replica, none), (&mut nothing, token.as_str())]
@@ -140,4 +153,75 @@ async fn what_is_not_there_is_said_so_by_every_method() {
             well_formed(method, path, &answer);
         }
     }
+}
+
+fn tail(from: u64, to: u64) -> Tail {
+    let entry = |seq| Entry {
+        v: 1,
+        epoch: Epoch(1),
+        seq,
+        node: NodeName::new("a"),
+        run: RunId::new("r"),
+        line: Line {
+            no: seq,
+            at: 0,
+            seen: Epoch(1),
+            code: "open".into(),
+            text: "leads".into(),
+            flip: None,
+            inputs: Default::default(),
+        },
+    };
+    Tail { entries: (from..=to).map(entry).collect(), missing: Vec::new(), first: 1, seq: to }
+}
+
+/// A follower: what came so far, asked for until `want` is in it.
+async fn follow(addr: std::net::SocketAddr, header: &str, want: &[&str]) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.expect("it listens");
+    let request = format!("GET /events HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    read_until(&mut stream, want).await;
+    stream
+}
+
+async fn read_until(stream: &mut TcpStream, want: &[&str]) -> String {
+    let mut raw = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&raw).into_owned();
+        if want.iter().all(|part| text.contains(part)) {
+            return text;
+        }
+        let limit = std::time::Duration::from_secs(60);
+        let read = tokio::time::timeout(limit, stream.read_buf(&mut raw)).await;
+        let read = read.unwrap_or_else(|_| panic!("not there: {want:?} in {text}"));
+        assert!(read.expect("readable") > 0, "it ended: {text}");
+    }
+}
+
+#[tokio::test]
+async fn events_follow_the_journal() {
+    let node = Node::start("b", "rb").await;
+    node.feed.show(tail(1, 3), At(1_000));
+    let mut fresh = follow(node.addr, "X-Nothing: 1", &["text/event-stream", "retry: "]).await;
+    let mut known = follow(node.addr, "Last-Event-ID: 1", &["id: 2\n", "id: 3\n"]).await;
+    node.feed.show(tail(4, 5), At(1_000));
+    let text = read_until(&mut fresh, &["id: 4\nevent: open\ndata: {", "id: 5\n"]).await;
+    assert!(!text.contains("id: 3\n"), "from now on: {text}");
+    read_until(&mut known, &["id: 4\n", "id: 5\n"]).await;
+    assert!(node.feed.is_followed());
+    drop((fresh, known));
+    let gone = async {
+        while node.feed.is_followed() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.expect("places are free");
+    let bad = ask_with_header(node.addr, "GET", "/events", "Last-Event-ID: x", "").await;
+    assert_eq!(bad.status, 400, "{bad:?}");
+    let mut all = Vec::new();
+    for _ in 0..16 {
+        all.push(follow(node.addr, "X-Nothing: 1", &["retry: "]).await);
+    }
+    let full = ask_with_header(node.addr, "GET", "/events", "X-Nothing: 1", "").await;
+    assert_eq!(full.status, 503, "{full:?}");
 }

@@ -18,6 +18,7 @@
 mod act;
 mod app;
 mod backup;
+pub mod journal;
 mod live;
 mod meter;
 mod operate;

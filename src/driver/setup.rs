@@ -1,6 +1,7 @@
 //! From a checked configuration to a running driver, in the order the module's doc tells.
 
 use super::backup::Shelves;
+use super::journal;
 use super::live::{self, Live, Stands};
 use super::meter::Meter;
 use super::rotate::Rotation;
@@ -180,6 +181,8 @@ async fn start(
         refused: refused.clone(),
     };
     tokio::spawn(rotation.run());
+    let (feed, limit) = (parts.feed.clone(), config.cluster.request_timeout);
+    tokio::spawn(journal::feed(store.clone(), keys.clone(), feed, limit));
     let driver = Driver {
         leads: watch::spawn(&keys, &store, &inputs, &parts.metrics),
         refused,
@@ -244,6 +247,7 @@ fn parts(config: &Config, run: &RunId) -> Result<Parts, StartError> {
         token: http::Token::new(token),
         tls: node_tls(config)?,
         metrics: Metrics::new(telemetry::dropped),
+        feed: http::Feed::default(),
     })
 }
 

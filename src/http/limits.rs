@@ -1,5 +1,6 @@
 //! Every limit of the HTTP side, with its arithmetic.
 
+use crate::decide::time::Span;
 use std::time::Duration;
 
 /// The largest body taken, either way: a position's text is the longest part and a few hundred
@@ -53,3 +54,18 @@ pub const IDLE_PER_PEER: usize = 2;
 
 /// Connections to the Unix socket at once: some people and their scripts; more wait.
 pub const SOCKET_CONNECTIONS: usize = 16;
+
+/// How old a read of the journal may be that `/history` answers from: a page asks each few seconds.
+pub const HISTORY_GOOD: Span = Span(900);
+
+/// How long `/history` waits for a read: three of Consul's addresses at 500 ms.
+pub const HISTORY_WAIT: Duration = Duration::from_millis(1_500);
+
+/// Followers of `/events` at once: some pages and tools; more are refused.
+pub const FOLLOWERS: usize = 16;
+
+/// Events that wait for a follower who does not read: all that is kept here, twice.
+pub const FOLLOW_QUEUE: usize = 2 * super::feed::Feed::KEPT;
+
+/// A follower hears at least so often that the connection is alive.
+pub const FOLLOW_ALIVE: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use super::limits::IN_FLIGHT;
 use super::reads::{self, PAGES, Page, read};
 use super::server::Parts;
-use super::{effects, incoming::Incoming, page};
+use super::{effects, feed, incoming::Incoming, page};
 use crate::decide::action::VERBS;
 use axum::Router;
 use axum::body::Body;
@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{Semaphore, mpsc};
 
 /// Paths of the interface that this version does not have.
-const LATER: [&str; 5] = ["/history", "/events", "/ring", "/ring/lookup", "/peer/grant"];
+const LATER: [&str; 3] = ["/ring", "/ring/lookup", "/peer/grant"];
 
 /// Where peers put their questions.
 const PEERS: [&str; 4] = ["/peer/ping", "/peer/position", "/peer/promise", "/peer/journal"];
@@ -54,6 +54,8 @@ pub(super) fn router(parts: Parts, queue: mpsc::Sender<Incoming>) -> Router {
         .route("/config", config)
         .route("/requests/{id}", get(reads::request).options(reads::request))
         .route("/reload", post(effects::config))
+        .route("/history", get(feed::history).options(feed::history))
+        .route("/events", get(feed::events))
         .route("/metrics", get(reads::metrics).options(reads::metrics))
         .fallback(not_there)
         .method_not_allowed_fallback(wrong_method)
@@ -72,7 +74,8 @@ pub(super) fn known(path: &str) -> &str {
 /// Every path that is served.
 fn paths() -> impl Iterator<Item = String> {
     let pages = PAGES.iter().map(|(page, _)| *page);
-    let rest = pages.chain(PEERS).chain(["/", "/config", "/metrics", "/reload"]);
+    let rest =
+        pages.chain(PEERS).chain(["/", "/config", "/events", "/history", "/metrics", "/reload"]);
     rest.map(str::to_owned).chain(VERBS.map(|verb| format!("/{verb}")))
 }
 

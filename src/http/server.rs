@@ -6,6 +6,7 @@
 
 use super::auth::{PeerAuth, Token};
 use super::board::Board;
+use super::feed::Feed;
 use super::incoming::Incoming;
 use super::limits::{
     ACCEPT_PAUSE, CONNECTION_END, CONNECTION_LIFE, CONNECTIONS, HEAD_BYTES, HEAD_TIME, HEADERS,
@@ -44,6 +45,8 @@ pub struct Parts {
     /// None, or without a certificate: plain HTTP.
     pub tls: Option<Tls>,
     pub metrics: Metrics,
+    /// The tail of the journal.
+    pub feed: Feed,
 }
 
 /// The port could not be had.

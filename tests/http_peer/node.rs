@@ -5,8 +5,8 @@ use lictor::decide::reason::Reason;
 use lictor::decide::time::{At, Span};
 use lictor::decide::types::{ClusterId, Epoch, NodeName, RunId};
 use lictor::http::{
-    App, Board, Clock, Incoming, Metrics, Parts, PeerAuth, Published, Role, Secret, Server, Tls,
-    Token,
+    App, Board, Clock, Feed, Incoming, Metrics, Parts, PeerAuth, Published, Role, Secret, Server,
+    Tls, Token,
 };
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,6 +27,7 @@ const GENEROUS: Duration = Duration::from_secs(60);
 pub struct Node {
     pub addr: SocketAddr,
     pub board: Board,
+    pub feed: Feed,
     pub auth: PeerAuth,
     pub incoming: mpsc::Receiver<Incoming>,
     name: NodeName,
@@ -80,6 +81,7 @@ impl Options {
             token: Token::new(self.token.map(|token| Secret::new(token.as_bytes()))),
             tls: self.tls.clone(),
             metrics: Metrics::default(),
+            feed: Feed::default(),
         }
     }
 }
@@ -91,13 +93,13 @@ impl Node {
 
     pub async fn with(name: &str, run: &str, options: Options) -> Node {
         let parts = options.parts(name, run);
-        let (board, auth) = (parts.board.clone(), parts.auth.clone());
+        let (board, auth, feed) = (parts.board.clone(), parts.auth.clone(), parts.feed.clone());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (server, incoming) = Server::bind(any, parts).await.expect("a free port");
         let addr = server.addr();
         let server = tokio::spawn(server.run());
         let (name, run) = (NodeName::new(name), RunId::new(run));
-        Node { addr, board, auth, incoming, name, run, server }
+        Node { addr, board, feed, auth, incoming, name, run, server }
     }
 
     pub fn call(&self, ask: Ask) -> PeerCall {
