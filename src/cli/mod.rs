@@ -8,6 +8,7 @@ pub mod backup;
 mod client;
 pub mod completions;
 pub mod config;
+pub mod events;
 pub mod exit;
 pub mod failover;
 pub mod graph;
@@ -41,6 +42,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Status(status::Args),
+    Events(events::Args),
     Switchover(switchover::Args),
     Failover(failover::Args),
     Reinit(reinit::Args),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args).into(),
+        Command::Events(args) => events::run(args).into(),
         Command::Switchover(args) => switchover::run(args).into(),
         Command::Failover(args) => failover::run(args).into(),
         Command::Reinit(args) => reinit::run(args).into(),

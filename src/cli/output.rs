@@ -16,6 +16,12 @@ pub fn answer(text: impl Display, exit: Exit) -> Exit {
     }
 }
 
+/// Prints lines as they are, and says whether that was possible.
+pub fn plain(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
 /// Prints an answer as one line of JSON.
 pub fn json(value: &impl Serialize, exit: Exit) -> Exit {
     let text = serde_json::to_string(value).expect("answers have string keys only");

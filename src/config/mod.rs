@@ -35,7 +35,7 @@ pub use schema::schema;
 pub use secret::Secret;
 pub use settings::{GROUPS, Preset, Scope, Setting, all as all_settings};
 pub use shape::{Form, Kind};
-pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash, check_name};
+pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash, check_name, parse_duration};
 
 use crate::decide::backup::Source as BackupSource;
 use crate::decide::lead::LeadConfig;
