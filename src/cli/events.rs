@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_table_reads_from_cause_to_effect() {
-        insta::assert_snapshot!(format!("{HEAD}{}", table(&failover())), @"");
+        insta::assert_snapshot!(format!("{HEAD}{}", table(&failover())));
     }
 
     #[test]

@@ -152,9 +152,8 @@ async fn start(
 ) -> Result<i32, StartError> {
     let children = Children::start().map_err(other)?;
     let mut signals = Signals::new().map_err(other)?;
-    let node = config.local.node.clone();
+    let (node, at) = (config.local.node.clone(), clock::now());
     let run = RunId::new(&nonce::hex::<8>().map_err(other)?);
-    let at = clock::now();
     let parts = parts(&config, &run)?;
     let incoming = serve(config.local.listen, parts.clone(), &volume).await?;
     let store = store(&config)?;
@@ -181,8 +180,7 @@ async fn start(
         refused: refused.clone(),
     };
     tokio::spawn(rotation.run());
-    let (feed, limit) = (parts.feed.clone(), config.cluster.request_timeout);
-    tokio::spawn(journal::feed(store.clone(), keys.clone(), feed, limit));
+    show_journal(&config, &store, &keys, &parts);
     let driver = Driver {
         leads: watch::spawn(&keys, &store, &inputs, &parts.metrics),
         refused,
@@ -215,6 +213,11 @@ async fn start(
         leaving: None,
     };
     Ok(driver.live(Ears { inputs: listen, inside: from_inside, incoming, signals }).await)
+}
+
+fn show_journal(config: &Config, store: &ConsulStore, keys: &Keys, parts: &Parts) {
+    let (feed, limit) = (parts.feed.clone(), config.cluster.request_timeout);
+    tokio::spawn(journal::feed(store.clone(), keys.clone(), feed, limit));
 }
 
 /// On the port, and on a socket beside the volume where that can be: it is for convenience.

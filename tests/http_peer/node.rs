@@ -27,6 +27,7 @@ const GENEROUS: Duration = Duration::from_secs(60);
 pub struct Node {
     pub addr: SocketAddr,
     pub board: Board,
+    #[allow(dead_code, reason = "tests of the journal's pages alone use it")]
     pub feed: Feed,
     pub auth: PeerAuth,
     pub incoming: mpsc::Receiver<Incoming>,
