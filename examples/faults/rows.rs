@@ -78,7 +78,7 @@ pub const ROWS: [Row; 11] = [
     Row {
         name: "consul_frozen",
         about: "all Consul servers frozen",
-        gap_limit_ms: 20_000,
+        gap_limit_ms: 3_000,
         act: consul_frozen,
     },
     Row {

@@ -73,11 +73,12 @@ impl Node {
         if self.stop || self.pause.is_some() || self.set.hung_after == Span::ZERO {
             return false;
         }
-        let leads = match (&self.state, self.leadership()) {
-            (State::Primary, Leadership::Open { .. }) => true,
-            (State::Replica, Leadership::Follower) => false,
-            _ => return false,
-        };
+        let leadership = self.leadership();
+        let leads = self.state == State::Primary && matches!(leadership, Leadership::Open { .. });
+        let follows = self.state == State::Replica && leadership == Leadership::Follower;
+        if !leads && !follows {
+            return false;
+        }
         if self.ailing.is_hung(self.set.hung_after) {
             self.end_hung(now, leads, out);
             return true;
