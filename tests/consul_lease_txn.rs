@@ -66,6 +66,24 @@ impl Bed {
         assert_eq!(self.store.call(call, LIMIT).await, Ok(Answer::Done));
     }
 
+    /// Destroys it, and waits until its lock-delay is over. While it runs, a transaction that locks
+    /// is refused before raft, at its lock, whatever else is wrong with it.
+    async fn destroy_and_forget(&self, session: &SessionId) {
+        self.destroy(session).await;
+        // Fails in either case: the session is dead. Which of the two errors it is, tells.
+        let dead = || vec![Verb::Lock(self.keys.leader(), session.clone(), Vec::new())];
+        for _ in 0..1_000 {
+            match txn(&self.store, dead()).await {
+                Err(StoreError::Conflict { what, .. }) if what.contains("lock delay") => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                Err(StoreError::Conflict { .. }) => return,
+                other => panic!("a dead session locks nothing: {other:?}"),
+            }
+        }
+        panic!("a lock-delay of 1 ms was not over after a second");
+    }
+
     async fn read(&self, key: Key) -> Option<Entry> {
         match self.store.call(Call::Read { key, recurse: false }, LIMIT).await {
             Ok(Answer::Entries(mut list)) => list.pop(),
@@ -341,7 +359,7 @@ fn a_vanished_session_can_not_be_unlocked_so_the_taker_leaves_it_out() {
         let bed = bed();
         let (a, held) = bed.taken_by("a").await;
         let seen_held = bed.look().await;
-        bed.destroy(&a).await;
+        bed.destroy_and_forget(&a).await;
         let seen_free = bed.look().await;
         let leader = seen_free.leader.clone().expect("behavior release keeps the key");
         assert_eq!(leader.session, None);
