@@ -94,9 +94,9 @@ impl From<StoreError> for Failure {
 pub type Nodes = HttpClient<Connector, Empty<Bytes>>;
 
 /// Where a node answers.
-pub fn uri(member: &MemberValue, path: &str) -> String {
-    let scheme = if member.tls { "https" } else { "http" };
-    format!("{scheme}://{}{path}", member.peer)
+pub fn uri(tls: bool, peer: &str, path: &str) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{peer}{path}")
 }
 
 impl Client {

@@ -150,7 +150,8 @@ pub fn table(tail: &Tail) -> String {
     }
     for entry in entries {
         let line = &entry.line;
-        let (at, node, why) = (utc(line.at), entry.node.as_str(), one_line(&line.text));
+        let (at, node, why) =
+            (calendar::precise(line.at), entry.node.as_str(), one_line(&line.text));
         let (epoch, seq, code) = (line.seen, entry.seq, &line.code);
         writeln!(text, "{at:<24} {epoch:<6} {seq:<7} {node:<12} {code:<19} {why}")
             .expect("a String");
@@ -162,14 +163,6 @@ pub fn table(tail: &Tail) -> String {
         }
     }
     text
-}
-
-/// Time for people: UTC, with milliseconds.
-pub fn utc(wall: u64) -> String {
-    let (date, hour, minute, second) = calendar::split(wall);
-    let calendar::Date { year, month, day } = date;
-    let ms = wall % 1_000;
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
 }
 
 /// What a hook said may have line breaks and worse: a terminal obeys control characters.
@@ -215,7 +208,14 @@ mod tests {
         let mut late = entry(44, at - 400, "a", 3, "fence.deadline", "the lease ends in 500 ms");
         late.line.inputs.insert("lost_before".into(), "2".into());
         let entries = vec![
-            entry(41, at, "b", 3, "take", "takes the lock under epoch 4: Waited"),
+            entry(
+                41,
+                at,
+                "b",
+                3,
+                "take",
+                "takes the lock under epoch 4: the holder's lease was waited out",
+            ),
             entry(42, at + 31, "b", 4, "open", "leads under epoch 4"),
             entry(43, at + 207, "b", 4, "promote.done", "this node is the primary"),
             late,

@@ -10,6 +10,7 @@ pub mod completions;
 pub mod config;
 pub mod events;
 pub mod exit;
+pub mod explain;
 pub mod failover;
 pub mod graph;
 pub mod leave;
@@ -43,6 +44,7 @@ enum Command {
     Run(run::Args),
     Status(status::Args),
     Events(events::Args),
+    Explain(explain::Args),
     Switchover(switchover::Args),
     Failover(failover::Args),
     Reinit(reinit::Args),
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args).into(),
         Command::Events(args) => events::run(args).into(),
+        Command::Explain(args) => explain::run(args).into(),
         Command::Switchover(args) => switchover::run(args).into(),
         Command::Failover(args) => failover::run(args).into(),
         Command::Reinit(args) => reinit::run(args).into(),

@@ -33,12 +33,7 @@ pub fn run(args: Args) -> Exit {
 
 async fn show(client: Client, as_json: bool) -> Result<Exit, Failure> {
     let seen = client.look().await?;
-    let nodes = client.nodes()?;
-    let asked = seen.members.iter().map(|member| ask(nodes.clone(), uri(member, "/status")));
-    let mut answers = Vec::new();
-    for task in asked.map(tokio::spawn).collect::<Vec<_>>() {
-        answers.push(task.await.unwrap_or(None));
-    }
+    let answers = ask_all(&client, seen.members.iter().map(status_of)).await?;
     let exit = if held(&seen) { Exit::Done } else { Exit::Failed };
     let name = client.config.local.cluster.as_ref().map(|name| name.as_str()).unwrap_or_default();
     let acts = acts(&seen, &answers);
@@ -73,7 +68,26 @@ fn acts(seen: &Seen, answers: &[Option<Value>]) -> bool {
 
 /// What a node says of itself, if it answers.
 pub async fn told(client: &Client, member: &MemberValue) -> Option<Value> {
-    ask(client.nodes().ok()?, uri(member, "/status")).await
+    ask(client.nodes().ok()?, status_of(member)).await
+}
+
+/// Where a member's own `/status` is.
+pub fn status_of(member: &MemberValue) -> String {
+    uri(member.tls, &member.peer, "/status")
+}
+
+/// All at once; `None` of whoever does not answer.
+pub async fn ask_all(
+    client: &Client,
+    uris: impl IntoIterator<Item = String>,
+) -> Result<Vec<Option<Value>>, Failure> {
+    let nodes = client.nodes()?;
+    let asked = uris.into_iter().map(|uri| tokio::spawn(ask(nodes.clone(), uri)));
+    let mut answers = Vec::new();
+    for task in asked.collect::<Vec<_>>() {
+        answers.push(task.await.unwrap_or(None));
+    }
+    Ok(answers)
 }
 
 /// A node's own `/status`.
@@ -125,7 +139,7 @@ fn in_sync(seen: &Seen, member: &MemberValue) -> bool {
     seen.sync.as_ref().is_some_and(|sync| sync.members.contains(&member.node))
 }
 
-fn eligible(seen: &Seen, member: &MemberValue) -> bool {
+pub fn eligible(seen: &Seen, member: &MemberValue) -> bool {
     let listed = |term: &crate::decide::records::TermValue| {
         term.eligible.iter().any(|e| e.node == member.node && e.disk == member.disk)
     };

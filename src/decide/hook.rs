@@ -104,3 +104,18 @@ pub enum HookEnd {
         why: String,
     },
 }
+
+/// As the end of "the hook ended with".
+impl fmt::Display for HookEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HookEnd::Done { answer: Some(_) } => f.write_str("exit 0 and an unusable answer"),
+            HookEnd::Done { answer: None } => f.write_str("exit 0 and no answer"),
+            HookEnd::Exit { code } => write!(f, "exit {code}"),
+            HookEnd::Signal { signal } => write!(f, "signal {signal}"),
+            HookEnd::Timeout => f.write_str("its timeout"),
+            HookEnd::Cancelled => f.write_str("our interruption"),
+            HookEnd::NotStarted { why } => write!(f, "no start: {why}"),
+        }
+    }
+}

@@ -6,6 +6,7 @@
 pub mod action;
 pub mod backup;
 pub mod call;
+pub mod explain;
 pub mod hook;
 pub mod io;
 pub mod journal;

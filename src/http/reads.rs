@@ -27,11 +27,12 @@ pub(super) enum Page {
     Readiness,
     Liveness,
     Status,
+    Explain,
     Cluster,
     Config,
 }
 
-pub(super) const PAGES: [(&str, Page); 9] = [
+pub(super) const PAGES: [(&str, Page); 10] = [
     ("/primary", Page::Primary),
     ("/replica", Page::Replica),
     ("/read-only", Page::ReadOnly),
@@ -40,6 +41,7 @@ pub(super) const PAGES: [(&str, Page); 9] = [
     ("/readiness", Page::Readiness),
     ("/liveness", Page::Liveness),
     ("/status", Page::Status),
+    ("/explain", Page::Explain),
     ("/cluster", Page::Cluster),
 ];
 
@@ -74,6 +76,7 @@ fn show(page: Page, shared: &Shared, asked: &Asked) -> Response {
         Page::Readiness => published.readiness(),
         Page::Liveness => board::liveness(last_step, now),
         Page::Status => return line(StatusCode::OK, &published.status),
+        Page::Explain => return line(StatusCode::OK, &explain(&published.status)),
         Page::Config => return line(StatusCode::OK, &published.config),
         Page::Cluster => return line(StatusCode::OK, &cluster(&published, now)),
     };
@@ -82,6 +85,30 @@ fn show(page: Page, shared: &Shared, asked: &Asked) -> Response {
         Verdict::No(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     };
     line(status, &summary(&published, &why, now))
+}
+
+/// Of `/status`, what tells why this node does what it does, and what it would do if the lock's
+/// holder fell silent now. `lictor explain` puts the answers of all nodes together.
+fn explain(status: &Value) -> Value {
+    const ABOUT: [&str; 15] = [
+        "v",
+        "cluster",
+        "node",
+        "version",
+        "state",
+        "role",
+        "leadership",
+        "waits_for",
+        "would",
+        "follows",
+        "lag_seconds",
+        "position",
+        "paused",
+        "hold_down",
+        "reasons",
+    ];
+    let field = |name: &&str| ((*name).to_owned(), status[*name].clone());
+    Value::Object(ABOUT.iter().map(field).collect())
 }
 
 /// `/metrics`: OpenMetrics to whom accepts it, else Prometheus' text.

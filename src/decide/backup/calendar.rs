@@ -50,6 +50,14 @@ pub fn written(wall: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// For people who compare decisions: `2025-11-25 02:14:03.120`, UTC.
+pub fn precise(wall: u64) -> String {
+    let (date, hour, minute, second) = split(wall);
+    let Date { year, month, day } = date;
+    let ms = wall % 1_000;
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
+}
+
 /// `20261125-031500`: sorts by time, and may be part of a key and of a file's name.
 pub fn compact(wall: u64) -> String {
     let (Date { year, month, day }, hour, minute, second) = split(wall);

@@ -68,9 +68,8 @@ impl Lead {
         if let Some(term) = self.term.as_mut().filter(|term| term.open) {
             term.proofs.before_sending(now, lease);
         }
-        let why = Reason::new("take", format!("takes the lock under epoch {epoch}: {case:?}"))
-            .with("case", case.name())
-            .with("epoch", epoch);
+        let text = format!("takes the lock under epoch {epoch}: {}", case.ground());
+        let why = Reason::new("take", text).with("case", case.name()).with("epoch", epoch);
         self.decided(why, out);
         self.taking = Some(Taking {
             case,

@@ -116,7 +116,7 @@ impl Lead {
     }
 
     /// Whose positions decide: the sync members frozen, else those who may take, for the rank.
-    fn whom_to_ask(&self, case: Case) -> Option<(BTreeSet<NodeName>, bool)> {
+    pub(super) fn whom_to_ask(&self, case: Case) -> Option<(BTreeSet<NodeName>, bool)> {
         let term = self.view.term_value()?;
         let asks = !matches!(case, Case::Again { open: true } | Case::Forced);
         if !self.view.cluster || !asks {
@@ -267,7 +267,7 @@ impl Lead {
 }
 
 /// How many of those who answered go first: position, priority, then name.
-fn rank(me: &NodeName, answers: &BTreeMap<NodeName, Standpoint>) -> u64 {
+pub fn rank(me: &NodeName, answers: &BTreeMap<NodeName, Standpoint>) -> u64 {
     let key = |node: &NodeName, at: &Standpoint| {
         (std::cmp::Reverse(at.order), std::cmp::Reverse(at.priority), node.clone())
     };

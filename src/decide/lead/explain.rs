@@ -20,6 +20,17 @@ impl Case {
             Case::Forced => "forced",
         }
     }
+
+    /// The same for people, as the end of a sentence.
+    pub(super) fn ground(self) -> &'static str {
+        match self {
+            Case::Boot => "nothing was here before",
+            Case::Clean => "it was given back clean",
+            Case::Again { .. } => "the term is its own",
+            Case::Waited => "the holder's lease was waited out",
+            Case::Forced => "an operator ordered it",
+        }
+    }
 }
 
 impl Bar {
@@ -40,10 +51,7 @@ impl Bar {
             Bar::NotFollowing(..) => "take.not_following",
             Bar::NotToBootstrap => "take.no_bootstrap",
             Bar::Wait { .. } => "take.wait",
-            Bar::Short(Short::NotMember) => "take.not_in_sync",
-            Bar::Short(Short::NoOwnPosition) => "take.no_position",
-            Bar::Short(Short::TooFew { .. }) => "take.too_few",
-            Bar::Short(Short::Ahead { .. }) => "take.ahead",
+            Bar::Short(short) => short.code(),
         }
     }
 
@@ -90,24 +98,38 @@ impl Bar {
                 format!("waits {} for {for_what}", now.until(*until)),
                 "a clean release, or that time".into(),
             ),
-            Bar::Short(short) => short_reason(code, short),
+            Bar::Short(short) => short.reason(),
         }
     }
 }
 
-fn short_reason(code: &'static str, short: &Short) -> Reason {
-    match short {
-        Short::NotMember => Reason::new(code, "this node is not in the sync set"),
-        Short::NoOwnPosition => Reason::new(code, "the own application gave no frozen position")
-            .flip("an application that answers"),
-        Short::TooFew { need, have, missing } => {
-            let names = join(missing);
-            let text = format!("{have} of {need} sync members answered; missing: {names}");
-            Reason::new(code, text).flip(format!("an answer of {names}"))
+impl Short {
+    fn code(&self) -> &'static str {
+        match self {
+            Short::NotMember => "take.not_in_sync",
+            Short::NoOwnPosition => "take.no_position",
+            Short::TooFew { .. } => "take.too_few",
+            Short::Ahead { .. } => "take.ahead",
         }
-        Short::Ahead { node, order, own } => {
-            let text = format!("{node} has position {order}, this node {own}");
-            Reason::new(code, text).flip(format!("{node} takes, or this node catches up"))
+    }
+
+    pub fn reason(&self) -> Reason {
+        let code = self.code();
+        match self {
+            Short::NotMember => Reason::new(code, "this node is not in the sync set"),
+            Short::NoOwnPosition => {
+                Reason::new(code, "the own application gave no frozen position")
+                    .flip("an application that answers")
+            }
+            Short::TooFew { need, have, missing } => {
+                let names = join(missing);
+                let text = format!("{have} of {need} sync members answered; missing: {names}");
+                Reason::new(code, text).flip(format!("an answer of {names}"))
+            }
+            Short::Ahead { node, order, own } => {
+                let text = format!("{node} has position {order}, this node {own}");
+                Reason::new(code, text).flip(format!("{node} takes, or this node catches up"))
+            }
         }
     }
 }
@@ -168,7 +190,7 @@ impl Lead {
             return Reason::new("take.pause", text).flip("that time");
         }
         match self.judge(now) {
-            Ok(case) => Reason::new("take.now", format!("may take the lock: {case:?}")),
+            Ok(case) => Reason::new("take.now", format!("may take the lock: {}", case.ground())),
             Err(bar) => bar.reason(now),
         }
     }

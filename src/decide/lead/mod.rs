@@ -22,6 +22,7 @@ mod attempt;
 pub mod counted;
 mod explain;
 mod force;
+mod foresee;
 mod hold;
 mod list;
 mod machine;
@@ -45,7 +46,9 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use attempt::rank;
 pub use force::Force;
+pub use foresee::Chance;
 pub use hold::{Asking, UNANSWERED};
 pub use machine::Lead;
 pub use promise::{Declined, Request};

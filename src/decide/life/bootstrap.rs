@@ -79,13 +79,13 @@ impl Node {
                 out.push(Effect::PersistClusterId(id));
             }
             (Bootstrap::Rewind, end) => {
-                let text = format!("the data can't be rewound ({end:?}): wiped, then cloned");
+                let text = format!("the data can't be rewound ({end}): wiped, then cloned");
                 self.decided(Reason::new("bootstrap.wipe", text), out);
                 self.to(now, State::Wiping);
                 out.push(Effect::Wipe);
             }
             (Bootstrap::Create | Bootstrap::Restore | Bootstrap::Clone, end) => {
-                let text = format!("bootstrap={} failed ({end:?}): wiped, then again", kind.name());
+                let text = format!("bootstrap={} failed ({end}): wiped, then again", kind.name());
                 self.decided(Reason::new("bootstrap.failed", text), out);
                 if kind.creates() {
                     let why = Reason::new("bootstrap.failed", "the data could not be created");

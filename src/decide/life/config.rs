@@ -135,7 +135,7 @@ impl Node {
         match end {
             HookEnd::Done { .. } | HookEnd::Cancelled => {}
             end => {
-                let text = format!("the {} hook ended with {end:?}", Hook::Reload);
+                let text = format!("the {} hook ended with {end}", Hook::Reload);
                 self.decided(Reason::new("config.reload", text), out);
             }
         }

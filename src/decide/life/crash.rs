@@ -82,7 +82,7 @@ impl Node {
     }
 
     fn crashed(&mut self, now: At, exit: Exit, out: &mut Outbox) {
-        let text = format!("the application ended with {exit:?} while {}", self.state.name());
+        let text = format!("the application ended with {exit} while {}", self.state.name());
         self.decided(Reason::new("app.crashed", text), out);
         self.crashes.note(now, self.set.restart_window);
         if self.stop {
@@ -115,10 +115,8 @@ impl Node {
     /// are this node.
     pub(crate) fn restart_in_place(&mut self, now: At, most: u32, out: &mut Outbox) -> bool {
         let alone = !self.others_may_take();
-        let counted = self.lead.sync_allows_restart();
         let crashes = self.crashes.within(now, self.set.restart_window);
-        let wanted = alone || self.set.on_crash == OnCrash::Restart;
-        let may = counted && wanted && crashes <= most;
+        let may = self.may_restart(crashes, most);
         if may {
             let text = format!(
                 "restart in place, {crashes} of {most} within {}{}",
@@ -129,6 +127,17 @@ impl Node {
             self.tell_lead(now, LeadIn::AppGone, out);
         }
         may
+    }
+
+    fn may_restart(&self, crashes: u32, most: u32) -> bool {
+        let wanted = !self.others_may_take() || self.set.on_crash == OnCrash::Restart;
+        self.lead.sync_allows_restart() && wanted && crashes <= most
+    }
+
+    /// Whether this leader's application would be started again in place if it ended now.
+    pub(crate) fn would_restart(&self, now: At) -> bool {
+        let crashes = self.crashes.within(now, self.set.restart_window).saturating_add(1);
+        self.pause.is_none() && self.may_restart(crashes, self.set.restart_max)
     }
 
     /// Whether the list and the sync set name another node that could take now. While they promise

@@ -204,7 +204,7 @@ impl Node {
                 let shift = self.follow.attempt.saturating_sub(1).min(5);
                 let wait = Span((RETRY_LEAST.0 << shift).min(RETRY_MOST.0));
                 self.follow.retry = Some(now + wait);
-                let text = format!("replicate ended with {end:?}; again in {wait}");
+                let text = format!("replicate ended with {end}; again in {wait}");
                 self.decided(Reason::new("follow.failed", text), out);
             }
         }

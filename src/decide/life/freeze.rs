@@ -89,7 +89,7 @@ impl Node {
                 Ok(Final { epoch, run, order: position.order, text: position.text })
             }
             Some(_) => Err("receiving has begun again".to_owned()),
-            None => Err(format!("the position hook ended with {end:?}")),
+            None => Err(format!("the position hook ended with {end}")),
         };
         self.follow.last = answer.as_ref().ok().cloned();
         for asker in askers {

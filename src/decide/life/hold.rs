@@ -110,6 +110,14 @@ impl Node {
         barred.then_some(reason)
     }
 
+    /// Until when a hold-down would make this node wait if the lock's holder fell silent now.
+    pub(crate) fn hold_delay(&self, now: At) -> Option<(At, Reason)> {
+        let reason = self.held(now, true)?;
+        let until = self.hold.until(now)?.min(self.others_had_it());
+        let named = self.is_named() || self.is_ordered();
+        (self.has_rivals() && !named).then_some((until, reason))
+    }
+
     /// The lock was released to this node.
     fn is_named(&self) -> bool {
         let value = self.lead.leader_seen();

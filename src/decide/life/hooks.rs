@@ -183,7 +183,7 @@ impl Node {
                 out.push(Effect::StartApp);
             }
             end => {
-                let text = format!("pre-start ended with {end:?}; again in {PREPARE_AGAIN}");
+                let text = format!("pre-start ended with {end}; again in {PREPARE_AGAIN}");
                 self.decided(Reason::new("start.pre-start", text), out);
                 if self.stop {
                     self.kill(now, After::Exit { code: 1 }, out);
@@ -240,7 +240,7 @@ impl Node {
                 self.health.failures = self.health.failures.saturating_add(1);
                 if self.health.failures == UNHEALTHY_AFTER && self.health.ok {
                     self.health.ok = false;
-                    let text = format!("the health hook ended with {end:?}");
+                    let text = format!("the health hook ended with {end}");
                     self.decided(Reason::new("app.unhealthy", text), out);
                 }
             }

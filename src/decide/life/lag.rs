@@ -28,6 +28,8 @@ pub struct Lag {
     primary: Option<(Epoch, u64, At)>,
     next: Option<At>,
     running: bool,
+    /// Where the data stood when the lag was last asked for.
+    order: Option<(At, u64)>,
 }
 
 impl Lag {
@@ -44,6 +46,11 @@ impl Lag {
         }
     }
 
+    /// Where this replica's data stood when it was last asked.
+    pub fn order(&self) -> Option<(At, u64)> {
+        self.order
+    }
+
     /// The lag as last reported, if that is recent.
     pub fn seconds(&self, now: At) -> Option<f64> {
         let recent = |(at, _): &(At, Span)| now.since(*at) < GOOD;
@@ -57,6 +64,7 @@ impl Node {
         let settled = self.state == State::Replica && self.follow.current().is_some();
         if !settled {
             self.lag.known = None;
+            self.lag.order = None;
             self.lag.next = None;
             return;
         }
@@ -71,7 +79,9 @@ impl Node {
 
     pub(crate) fn lag_ended(&mut self, now: At, end: HookEnd) {
         self.lag.running = false;
-        let lag = super::position::read_position(&end).and_then(|position| position.lag_seconds);
+        let position = super::position::read_position(&end);
+        self.lag.order = position.as_ref().map(|position| (now, position.order));
+        let lag = position.and_then(|position| position.lag_seconds);
         self.lag.known = lag.map(|lag| (now, Lag::millis(lag)));
         if let (Some((at, lag)), Some(term)) = (self.lag.known, self.follow.current()) {
             self.lag.last = Some((term.epoch, at, lag));

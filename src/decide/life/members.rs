@@ -126,12 +126,7 @@ impl Node {
     }
 
     fn fitness(&self) -> Standing {
-        let disk = match (&self.disk.cluster, &self.cluster) {
-            _ if !self.disk.data || self.disk.marker => Disk::Empty,
-            (Some(own), Some(theirs)) if own != &theirs.id => Disk::Foreign,
-            (None, _) => Disk::Foreign,
-            (Some(_), _) => Disk::Data,
-        };
+        let disk = self.disk_now();
         let reporting = self.members.len() as u32 >= self.set.bootstrap_expect;
         let none_has_data = self.members.values().all(|member| member.cluster.is_none());
         Standing {
@@ -140,16 +135,32 @@ impl Node {
             may_bootstrap: reporting && none_has_data && self.bars_creating().is_none(),
             cut_under: self.cut_under.clone(),
             kept: self.kept,
-            barred: self.bar(disk),
+            barred: self.bar(disk, self.bar_of_hold(self.now)),
         }
     }
 
-    fn bar(&self, disk: Disk) -> Option<Reason> {
+    fn disk_now(&self) -> Disk {
+        match (&self.disk.cluster, &self.cluster) {
+            _ if !self.disk.data || self.disk.marker => Disk::Empty,
+            (Some(own), Some(theirs)) if own != &theirs.id => Disk::Foreign,
+            (None, _) => Disk::Foreign,
+            (Some(_), _) => Disk::Data,
+        }
+    }
+
+    /// What bars this node whatever time passes: a hold-down ends by itself.
+    pub(crate) fn bar_that_lasts(&self) -> Option<Reason> {
+        self.bar(self.disk_now(), None)
+    }
+
+    fn bar(&self, disk: Disk, hold: Option<Reason>) -> Option<Reason> {
         if self.stop {
             return Some(Reason::new("bar.stop", "lictor was asked to stop"));
         }
         if self.set.no_failover.contains(self.me()) && !self.is_ordered() {
-            return Some(Reason::new("bar.no-failover", "`no_failover` names this node"));
+            let flip = "its name taken out of `no_failover`, or an operator's failover to it";
+            let reason = Reason::new("bar.no-failover", "`no_failover` names this node");
+            return Some(reason.flip(flip));
         }
         if let Some(reason) = self.bar_of_pause() {
             return Some(reason);
@@ -157,7 +168,7 @@ impl Node {
         if let Some(reason) = self.restore_bar() {
             return Some(reason);
         }
-        let held = self.bar_of_hold(self.now).or_else(|| self.bar_of_lag());
+        let held = hold.or_else(|| self.bar_of_lag());
         if let Some(reason) = held.filter(|_| !self.is_ordered()) {
             return Some(reason);
         }
@@ -185,8 +196,11 @@ impl Node {
             | State::Failed { .. } => false,
         };
         (!ready).then(|| {
-            Reason::new("bar.state", format!("the node is {}", self.state.name()))
-                .flip("the application runs and serves")
+            let text = match &self.state {
+                State::Replica => "its application's check fails".to_owned(),
+                other => format!("the node is {}", other.name()),
+            };
+            Reason::new("bar.state", text).flip("the application runs and serves")
         })
     }
 

@@ -38,6 +38,7 @@ pub mod state;
 pub mod status;
 pub mod sync;
 pub mod volume;
+pub mod would;
 
 #[cfg(test)]
 mod tests;

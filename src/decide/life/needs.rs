@@ -112,7 +112,7 @@ impl Node {
     }
 
     /// What something waits for now.
-    fn waits_for(&self) -> Option<Reason> {
+    pub(crate) fn waits_for(&self) -> Option<Reason> {
         let creates = self.state == State::Joining && self.cluster.is_none();
         let joins = matches!(self.state, State::Joining | State::Replica);
         if creates {

@@ -389,7 +389,7 @@ impl Node {
                 priority: self.set.priority(self.me()),
                 frozen: false,
             },
-            None => Told::Refused { reason: format!("the position hook ended with {end:?}") },
+            None => Told::Refused { reason: format!("the position hook ended with {end}") },
         };
         out.push(Effect::PeerAnswer { id: ask, told });
     }

@@ -162,7 +162,7 @@ impl Node {
                 self.give_back(now, out);
             }
             end => {
-                let text = format!("the demote hook ended with {end:?}: the tree is killed");
+                let text = format!("the demote hook ended with {end}: the tree is killed");
                 self.decided(Reason::new("demote.kill", text), out);
                 let after = if demotion.leaving {
                     After::Exit { code: 0 }
@@ -268,7 +268,7 @@ impl Node {
     }
 
     fn promotion_failed(&mut self, now: At, hook: Hook, end: HookEnd, out: &mut Outbox) {
-        let why = Reason::new("promote.failed", format!("the {hook} hook ended with {end:?}"));
+        let why = Reason::new("promote.failed", format!("the {hook} hook ended with {end}"));
         self.decided(why.clone(), out);
         self.hold_down(now, &why, out);
         self.tell_lead(now, LeadIn::Demote { why }, out);

@@ -136,6 +136,10 @@ impl Node {
             "app": {"pid": self.app, "healthy": self.health.ok},
             "paused": self.pause.as_ref().map(|(pause, _)| pause),
             "waits_for": self.explain(now),
+            "would": self.would(now),
+            "position": self.lag.order().map(|(at, order)| {
+                json!({"order": order, "age_ms": now.since(at)})
+            }),
             "promised": self.promised_json(now),
             "needs": self.needs_json(),
             "hold_down": self.hold_json(now),

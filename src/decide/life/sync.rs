@@ -101,7 +101,7 @@ impl Node {
                 self.run_side(Side::Barrier { lead }, facts, out);
             }
             end => {
-                let text = format!("the {} hook ended with {end:?}", Hook::Sync);
+                let text = format!("the {} hook ended with {end}", Hook::Sync);
                 self.decided(Reason::new("sync.failed", text), out);
                 self.sync_over(now, false, out);
             }

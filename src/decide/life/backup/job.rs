@@ -262,7 +262,7 @@ impl Node {
                 self.verified(job, false, text.to_owned());
             }
             (Step::Verifying, Came::Hook(end)) => {
-                job.step = Step::Fail(format!("the verify hook ended with {end:?}"));
+                job.step = Step::Fail(format!("the verify hook ended with {end}"));
             }
             (_, Came::Act(Err(why)) | Came::Entry(Err(why))) => job.step = Step::Fail(why),
             (_, Came::Act(Ok(other))) => job.step = Step::Fail(format!("unexpected: {other:?}")),
@@ -280,7 +280,7 @@ impl Node {
             | HookEnd::Signal { .. }
             | HookEnd::Timeout
             | HookEnd::Cancelled
-            | HookEnd::NotStarted { .. } => Err(format!("the backup hook ended with {end:?}")),
+            | HookEnd::NotStarted { .. } => Err(format!("the backup hook ended with {end}")),
         };
         let answer = answer.and_then(|answer| match answer.id == job.value.id.as_str() {
             true => Ok(answer),

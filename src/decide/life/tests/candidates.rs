@@ -1,6 +1,7 @@
 //! Who lets others lead: after a failure as leader, and with data that is too old.
 
 use super::*;
+use crate::decide::explain::Would;
 
 fn fail(world: &mut World) {
     world.give(Input::AppExited { pid: world.pid, exit: Exit::Signal(9) });
@@ -168,4 +169,71 @@ fn a_lag_that_was_not_told_for_long_before_the_primary_was_last_seen_is_not_know
         world.pass(500);
     }
     assert_eq!(world.node.explain(At(world.at)).code, "bar.max-lag");
+}
+
+/// Asked first, then left alone: what it does, and from when on.
+fn foretold(world: &mut World) -> (Would, Option<u64>) {
+    let (told, asked) = (world.node.would(At(world.at)), world.at);
+    while world.node.deadline().is_none() {
+        if world.at >= asked + 12_000 {
+            return (told, None);
+        }
+        world.pass(50);
+    }
+    (told, Some(world.at - asked))
+}
+
+#[test]
+fn what_a_node_foretells_is_what_it_does() {
+    let ten = Some(Span::secs(10));
+    for (sync, lag, most, no_failover) in [
+        (SyncMode::Off, "1", None, false),
+        (SyncMode::Off, "12.5", None, false),
+        (SyncMode::Off, "12.5", ten, false),
+        (SyncMode::Off, "1", None, true),
+        (SyncMode::Off, "null", ten, false),
+    ] {
+        let mut world = lagging(sync, lag, most);
+        if no_failover {
+            world.node.set.no_failover = BTreeSet::from(["a".into()]);
+            world.give(Input::Tick);
+        }
+        match foretold(&mut world) {
+            (Would::Takes { in_ms, case, held: None, .. }, Some(took)) => {
+                assert_eq!(case, "waited");
+                // Then it asks positions, which the silent one holds up for a while.
+                assert!((in_ms.0..in_ms.0 + 3_000).contains(&took), "{in_ms} {took} ms");
+            }
+            (Would::Barred { reason }, None) => {
+                assert!(reason.code.starts_with("bar."), "{reason:?}");
+                assert!(reason.flip.is_some(), "{reason:?}");
+            }
+            other => panic!("{lag} {most:?} {no_failover}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_held_node_foretells_how_long_it_lets_others_go_first() {
+    let mut world = handed_over(|set| set.hold_down = Span::secs(60));
+    world.node.state = State::Replica;
+    world.node.health.ok = true;
+    world.look();
+    world.held = vec!["peer"];
+    let (told, took) = foretold(&mut world);
+    let Would::Takes { in_ms, held: Some(held), .. } = told else { panic!("{told:?}") };
+    assert_eq!(held.code, "bar.hold-down");
+    let took = took.expect("nobody else takes");
+    assert!((in_ms.0..in_ms.0 + 3_000).contains(&took), "{in_ms} {took} ms");
+}
+
+#[test]
+fn a_leader_foretells_what_it_does_when_its_application_ends() {
+    for (on_crash, restarts) in [(OnCrash::Restart, true), (OnCrash::Failover, false)] {
+        let mut world = pair();
+        world.node.set.on_crash = on_crash;
+        assert_eq!(world.node.would(At(world.at)), Would::Leads { restarts });
+        fail(&mut world);
+        assert_eq!(world.is_released(), !restarts, "{:?}", world.log);
+    }
 }
