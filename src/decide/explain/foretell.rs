@@ -72,6 +72,8 @@ pub fn foretell(facts: &Facts) -> Foretold {
     let silent: Vec<&NodeName> = others
         .iter()
         .zip(&rows)
+        // Whose term is replaced, and who says nothing, is who died.
+        .filter(|(seat, _)| facts.replaced() != Some(&seat.node))
         .filter(|(seat, row)| row.may.is_none() && seat.listed)
         .map(|(seat, _)| &seat.node)
         .collect();
