@@ -1,6 +1,7 @@
 //! Why the last change of leader came about, and what was decided since: from the journal alone.
 //!
-//! A node that is lost tells nothing any more: then the ground of the take-over says what others saw.
+//! A node that is lost tells nothing any more: then the ground of the take-over says what others
+//! saw.
 
 use super::super::journal::Entry;
 use super::super::time::Span;

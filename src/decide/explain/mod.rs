@@ -7,8 +7,8 @@
 //!   the journal: what was decided                                     ┘
 //! ```
 //!
-//! Every node judges for itself, by the code that would act; here the verdicts are put side by side.
-//! What a silent node would do is not known, and is said so. Must not: judge, or ask anybody.
+//! Every node judges for itself, by the code that would act; here the verdicts are put side by
+//! side. What a silent node would do is not known, and is said so. Must not: judge, or ask anybody.
 
 mod foretell;
 mod history;
