@@ -2,7 +2,8 @@
 //! that a sick node and a healthy one do not take turns.
 //!
 //! It is a courtesy, not a rule of safety: it bars nobody who is the only candidate, whether by the
-//! list or because no other has taken a lock that was free for all for some time; an operator's
+//! list, because all others are held down too, or because no other has taken a lock that was free
+//! for all for some time; an operator's
 //! switchover or failover to the node goes before it. It is this process's memory: whoever starts
 //! anew has followed another leader before it can be a candidate.
 
@@ -132,13 +133,16 @@ impl Node {
     }
 
     /// Whether the list and the sync set name another node than this one and the leader that is
-    /// replaced.
+    /// replaced. Whoever is held down itself is none: where all failed lately, nobody waits.
     fn has_rivals(&self) -> bool {
         let sync = self.sync_seen().filter(|_| self.set.lead.sync != SyncMode::Off);
         self.eligible_others().iter().any(|node| {
             let replaced = self.term_seen().is_some_and(|term| term.node == *node);
             let counted = sync.is_none_or(|sync| sync.members.contains(node));
-            let barred = self.members.get(node).is_some_and(|member| member.no_failover);
+            let barred = self.members.get(node).is_some_and(|member| {
+                let held = member.held_until.is_some_and(|until| self.wall < until);
+                member.no_failover || held
+            });
             !replaced && counted && !barred
         })
     }

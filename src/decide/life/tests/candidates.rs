@@ -65,6 +65,24 @@ fn the_only_candidate_is_not_held_down() {
 }
 
 #[test]
+fn where_all_failed_lately_nobody_waits_for_another() {
+    // `c` is neither the leader that is replaced nor held down, then it is.
+    for (until, waits) in [(None, true), (Some(1), true), (Some(u64::MAX), false)] {
+        let mut world = handed_over(|_| {});
+        let (keys, id) = (world.node.keys().clone(), world.node.cluster_id());
+        let mut c = member("b", id, "replica", Epoch(1), None);
+        c.held_until = until;
+        world.put(keys.member(&"b".into()), &encode(&c));
+        world.node.state = State::Replica;
+        world.node.health.ok = true;
+        world.held = vec!["peer"];
+        let took = absent_ms(&mut world);
+        assert_eq!(took > 3_000, waits, "{until:?}: {took} ms");
+        assert!(waits || took < 2_000, "{until:?}: {took} ms");
+    }
+}
+
+#[test]
 fn a_lock_that_no_other_takes_is_taken_in_spite_of_the_hold_down() {
     let mut world = handed_over(|set| set.hold_down = Span::secs(60));
     world.held = vec!["peer"];
