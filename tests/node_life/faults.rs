@@ -235,7 +235,7 @@ fn a_demote_hook_has_its_own_time_too() {
     let app = node.app_pid().expect("it runs");
     assert_eq!(node.stop(), 0);
     assert!(!lives(app));
-    assert_eq!(node.logged(&["demote.kill", "Timeout"]), 1, "not cancelled by the lease's end");
+    assert_eq!(node.logged(&["demote.kill", "its timeout"]), 1, "not cancelled by the lease's end");
 }
 
 #[test]
