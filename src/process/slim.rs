@@ -8,6 +8,11 @@ use std::time::Duration;
 /// When a sidecar has settled, and between two times after that.
 const FIRST: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_secs(600);
+/// What one fault maps of our code at most, and into how many mappings a segment is split at most.
+const PIECE_PAGES: usize = 4;
+const PIECES_MOST: usize = 1_024;
+/// Of the stack below the frame that gives it back: for that call and for signals.
+const STACK_KEPT: usize = 64 << 10;
 
 /// One heap for all threads: the few that there are beside the first allocate next to nothing, and
 /// each would get one of its own. Call it before there are any.
@@ -30,17 +35,65 @@ pub fn free_heap() {
 
 /// Drops the mapped pages of our own code and constants. No allocation.
 pub fn drop_code() {
-    // SAFETY: the callback below neither unwinds nor calls the loader.
-    unsafe { libc::dl_iterate_phdr(Some(drop_segments), std::ptr::null_mut()) };
+    each_segment(drop_segment);
+}
+
+/// Makes a page of code that is needed bring few others with it: once, before [`drop_code`].
+///
+/// The kernel maps the 64 KiB around a page that is touched, but never beyond the mapping it lies
+/// in, and what an idle sidecar runs is strewn over all of its code. So every other piece gets a
+/// flag that makes it a mapping of its own and means nothing else: not to be in a core dump, where
+/// code is not anyway. Read-ahead and reclaim are as before. Measured: 6.8 MB became 5.3; pieces of
+/// a page would make it 4.1, at four times the mappings, which each fork copies.
+pub fn split_code() {
+    each_segment(split_segment);
+}
+
+/// Gives back what deeper calls have left of this thread's stack, if it is the process's first.
+pub fn free_stack() {
+    let here = 0_u8;
+    let here = (&raw const here) as usize;
+    let page = page_size();
+    let end = here.saturating_sub(STACK_KEPT) / page * page;
+    let Some(start) = stack_start(here).filter(|start| *start < end) else { return };
+    // SAFETY: below this frame and all that it calls nothing lives; what is touched again is zero.
+    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+}
+
+/// Where the mapping of the first thread's stack begins, if `here` is in it.
+fn stack_start(here: usize) -> Option<usize> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("[stack]"))?;
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    let (start, end) = (number(start)?, number(end)?);
+    (start..end).contains(&here).then_some(start)
+}
+
+/// A segment's pages, and whether it is the program's own.
+struct Segment {
+    start: usize,
+    end: usize,
+    own: bool,
+}
+
+/// Those that are never written to, of the program and of its libraries.
+fn each_segment(act: fn(&Segment)) {
+    let data = (&raw const act).cast_mut().cast();
+    // SAFETY: the callback gets the pointer to `act`, which outlives the call; it neither unwinds
+    // nor calls the loader.
+    unsafe { libc::dl_iterate_phdr(Some(each_of), data) };
 }
 
 /// For the program itself, whose name is empty, and libraries, which are files; the kernel's own
 /// object is neither.
-unsafe extern "C" fn drop_segments(
+unsafe extern "C" fn each_of(
     object: *mut libc::dl_phdr_info,
     _size: libc::size_t,
-    _data: *mut libc::c_void,
+    data: *mut libc::c_void,
 ) -> libc::c_int {
+    // SAFETY: `each_segment` passes a pointer to a function of this type.
+    let act = unsafe { *data.cast::<fn(&Segment)>() };
     // SAFETY: the loader passes a valid object.
     let object = unsafe { &*object };
     // SAFETY: a NUL-terminated string, if it is there.
@@ -59,11 +112,31 @@ unsafe extern "C" fn drop_segments(
         let from = (object.dlpi_addr + segment.p_vaddr) as usize;
         let start = from / page * page;
         let end = (from + segment.p_memsz as usize).div_ceil(page) * page;
-        // SAFETY: a private mapping of a file that was never written to: its pages come back as
-        // they were. An error changes nothing.
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        act(&Segment { start, end, own: first == 0 });
     }
     0
+}
+
+fn drop_segment(segment: &Segment) {
+    let (start, length) = (segment.start, segment.end - segment.start);
+    // SAFETY: a private mapping of a file that was never written to: its pages come back as they
+    // were. An error changes nothing.
+    unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+}
+
+fn split_segment(segment: &Segment) {
+    if !segment.own {
+        return;
+    }
+    let page = page_size();
+    let pages = (segment.end - segment.start).div_ceil(page);
+    let piece = PIECE_PAGES.max(pages.div_ceil(PIECES_MOST)) * page;
+    for start in (segment.start..segment.end).step_by(2 * piece) {
+        let length = piece.min(segment.end - start);
+        // SAFETY: changes what a core dump has of this mapping, and nothing that can be read. An
+        // error (too many mappings) leaves it whole.
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTDUMP) };
+    }
 }
 
 fn page_size() -> usize {
@@ -78,10 +151,12 @@ pub fn let_go() {
     drop_code();
 }
 
-/// Both, when the start is over, and now and then for what ran since.
+/// All of it, when the start is over, and now and then for what ran since.
 pub async fn stay_slim() {
     tokio::time::sleep(FIRST).await;
+    split_code();
     loop {
+        free_stack();
         let_go();
         tokio::time::sleep(AGAIN).await;
     }
@@ -97,6 +172,38 @@ mod tests {
         let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("Pss_File:"));
         line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+
+    fn mappings() -> usize {
+        std::fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count())
+    }
+
+    #[test]
+    fn code_is_split_into_a_bounded_number_of_mappings_and_runs_on() {
+        let before = mappings();
+        split_code();
+        let after = mappings();
+        assert!(after > before + 100 && after < before + 4 * PIECES_MOST, "{before}, {after}");
+        split_code();
+        assert!(mappings() < after + 100, "twice is once");
+        drop_code();
+        assert_eq!(CONSTANT.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 57_344);
+    }
+
+    /// Far down the stack.
+    #[inline(never)]
+    fn deep(depth: u64) -> u64 {
+        let frame = std::hint::black_box([depth; 64]);
+        if depth == 0 { 0 } else { frame[63] + deep(depth - 1) }
+    }
+
+    #[test]
+    fn a_stack_that_was_given_back_grows_again() {
+        let sum = deep(500);
+        free_stack();
+        assert_eq!(deep(500), sum);
+        let local = 0_u8;
+        assert_eq!(stack_start((&raw const local) as usize), None, "a test has its own thread");
     }
 
     #[test]
