@@ -43,12 +43,11 @@ fn who_is_foretold_takes_over_and_afterwards_it_says_why() {
     let consul = Consul::one();
     let mut nodes = three("foretold", &consul.addresses());
     for node in &mut nodes {
-        // The name would put `b` first.
-        node.set("priorities", "{ c = 200 }");
+        // The names would put `b` before `c`.
+        node.set("priorities", "{ a = 300, c = 200 }");
     }
-    nodes[0].set("priorities", "{ a = 300, c = 200 }");
     let first = settle(&mut nodes);
-    let heir = if first == 2 { 0 } else { 2 };
+    let heir = if first == 0 { 2 } else { 0 };
     let (old, new) = (nodes[first].name.clone(), nodes[heir].name.clone());
     let other = &nodes[3 - first - heir];
     nodes[first].write("row-1");
