@@ -4,6 +4,8 @@
 //! at most once. What it must not do: decide, retry a write that may have been sent, or wait
 //! without a limit.
 
+pub mod memory;
+
 use crate::decide::call::{Answer, Call, Entry, StoreError};
 use crate::decide::keys::Key;
 use crate::decide::time::Span;
