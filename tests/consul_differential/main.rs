@@ -6,7 +6,7 @@
 //!
 //! Not compared, and nothing else:
 //!
-//! - session ids: drawn at random; the pairs are kept, and one id stands for one id in every answer;
+//! - session ids: drawn at random; one id stands for one id in every answer;
 //! - absolute indexes: raft counts entries that no client sees; equality and order are compared,
 //!   over the whole run;
 //! - when a TTL ends a session: anywhere between once and twice of it; scripts have long ones;
