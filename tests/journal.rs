@@ -138,4 +138,47 @@ fn the_oldest_entries_go() {
     let keys = consul.json("GET", "/v1/kv/lictor/short/journal/?keys", "");
     let count = keys.as_array().map_or(0, Vec::len);
     assert!(count <= 50 + 64, "{count} keys: what is kept, a batch, and the head");
+    assert_survives_numbers(&consul, &mut nodes);
+}
+
+/// Whoever may write KV may write numbers that no clock and no counter reaches: nobody ends by one,
+/// the holder writes over them, and the journal goes on.
+fn assert_survives_numbers(consul: &Consul, nodes: &mut [Toy]) {
+    let most = u64::MAX;
+    let at = wait_some(LIMIT, "a primary", || primary(nodes));
+    let last = events(&nodes[0]).last().and_then(|entry| entry["seq"].as_u64());
+    let garbage = [
+        ("journal/head", format!(r#"{{"v":1,"seq":{most},"spans":[],"heard":{{}}}}"#)),
+        ("journal/0000000001-0000000001", format!(r#"{{"v":1,"epoch":1,"seq":{most}}}"#)),
+        (
+            "state/backup",
+            format!(
+                r#"{{"v":1,"id":"x","node":"a","run":"r","epoch":{most},"at":{most},"n":{most}}}"#
+            ),
+        ),
+        (
+            "leader",
+            format!(
+                r#"{{"v":1,"epoch":{most},"node":"a","run":"r","lease_ms":{most},"n":{most},
+                    "state":"held","peer":"127.0.0.1:1","app":"127.0.0.1:1"}}"#
+            ),
+        ),
+    ];
+    for (key, value) in garbage {
+        consul.put(&format!("lictor/short/{key}"), &value);
+    }
+    let heir = (at + 1) % 3;
+    let next = nodes[heir].name.clone();
+    wait_for(LIMIT, "a switchover is done all the same", || {
+        drop(nodes[at].ask(&["switchover", "--to", &next]));
+        primary(nodes) == Some(heir)
+    });
+    wait_for(LIMIT, "and told in the journal, whose numbers go on", || {
+        let entries = events(&nodes[0]);
+        let told = entries.last().and_then(|entry| entry["seq"].as_u64());
+        told > last && has(&entries, &next, "promote.done")
+    });
+    for node in nodes {
+        assert!(!node.ended() && node.logged(&["panicked"]) == 0, "{}", node.log());
+    }
 }

@@ -131,9 +131,4 @@ impl Keys {
     pub fn journal_entry(&self, epoch: Epoch, seq: u64) -> Key {
         self.at(&format!("journal/{:010}-{seq:010}", epoch.0))
     }
-
-    pub fn is_journal_entry(&self, key: &Key) -> bool {
-        let rest = key.as_str().strip_prefix(self.journal().as_str());
-        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-    }
 }

@@ -249,6 +249,25 @@ pub enum RequestStatus {
 mod tests {
     use super::*;
 
+    /// Such a number would overflow in whoever steps above it or waits 103 % of it.
+    #[test]
+    fn a_number_out_of_this_world_is_garbage() {
+        let leader = |epoch: u64, lease: u64| {
+            let text = format!(
+                r#"{{"v":1,"epoch":{epoch},"node":"a","run":"r","lease_ms":{lease},"n":1,
+                    "state":"held","peer":"","app":""}}"#
+            );
+            decode::<LeaderValue>(text.as_bytes())
+        };
+        assert!(leader(7, 3_000).is_some());
+        assert_eq!(leader(u64::MAX, 3_000), None);
+        assert_eq!(leader(7, u64::MAX), None);
+        let most = crate::decide::types::NUMBER_MAX;
+        let most = leader(most, most).expect("the greatest");
+        assert_eq!(most.epoch.next().0, 1 << 53);
+        assert!(most.lease_ms.scaled_up(103, 100) > most.lease_ms);
+    }
+
     #[test]
     fn a_request_of_an_earlier_version_is_understood() {
         let written = br#"{"v":1,"verb":"switchover","to":"b","by":"op","epoch":3,"expires":9}"#;

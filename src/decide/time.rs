@@ -3,6 +3,7 @@
 //! `At` is an instant, `Span` a length. Both are plain numbers so that states can be hashed,
 //! compared and shifted.
 
+use super::types::bounded;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -18,8 +19,21 @@ pub struct At(pub u64);
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
-#[serde(transparent)]
+#[serde(try_from = "u64", into = "u64")]
 pub struct Span(pub u64);
+
+impl TryFrom<u64> for Span {
+    type Error = String;
+    fn try_from(number: u64) -> Result<Span, String> {
+        bounded(number).map(Span)
+    }
+}
+
+impl From<Span> for u64 {
+    fn from(span: Span) -> u64 {
+        span.0
+    }
+}
 
 impl At {
     /// The length from `earlier` to here; zero when `earlier` is later.

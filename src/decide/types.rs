@@ -74,8 +74,34 @@ name!(
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
-#[serde(transparent)]
+#[serde(try_from = "u64", into = "u64")]
 pub struct Epoch(pub u64);
+
+/// The greatest number taken from a key or a message: far above any that occurs, and far enough
+/// below the type's own end that a step above it, or 103 % of it, is a number still. A record with a
+/// greater one is garbage, not an overflow in whoever reads it.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// Takes a number from outside.
+pub(super) fn bounded(number: u64) -> Result<u64, String> {
+    if number <= NUMBER_MAX {
+        return Ok(number);
+    }
+    Err(format!("{number} is more than {NUMBER_MAX}"))
+}
+
+impl TryFrom<u64> for Epoch {
+    type Error = String;
+    fn try_from(number: u64) -> Result<Epoch, String> {
+        bounded(number).map(Epoch)
+    }
+}
+
+impl From<Epoch> for u64 {
+    fn from(epoch: Epoch) -> u64 {
+        epoch.0
+    }
+}
 
 impl Epoch {
     pub const NONE: Epoch = Epoch(0);

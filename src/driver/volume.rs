@@ -279,7 +279,11 @@ fn read_line(path: &Path) -> Result<Option<String>, VolumeError> {
 fn read_floor(path: &Path) -> Result<Epoch, VolumeError> {
     match read_line(path)? {
         None => Ok(Epoch::NONE),
-        Some(text) => text.parse().map(Epoch).map_err(|_| VolumeError::BadFloor(path.to_owned())),
+        Some(text) => {
+            let number = text.parse::<u64>().map_err(|error| error.to_string());
+            let floor = number.and_then(Epoch::try_from);
+            floor.map_err(|_| VolumeError::BadFloor(path.to_owned()))
+        }
     }
 }
 

@@ -5,12 +5,16 @@
 
 use super::{Entry, Line};
 use crate::decide::records::Extra;
-use crate::decide::types::{Epoch, NodeName, RunId};
+use crate::decide::types::{Epoch, NUMBER_MAX, NodeName, RunId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Terms kept at the most, so that the head stays small: 20 bytes each.
 pub const EPOCHS_MOST: usize = 256;
+
+/// Entries that a head may say are kept: twice what can be set, for what is still to be removed. A
+/// head that claims more is garbage, which would be compacted for ever.
+const COUNT_MOST: u64 = 2 * 10_000;
 
 /// How far a node's notes got in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -40,7 +44,9 @@ impl Head {
     /// Whether its numbers hold together; one that does not is made anew from the entries.
     pub fn is_sound(&self) -> bool {
         let rising = self.spans.windows(2).all(|pair| pair[0].1 < pair[1].1);
-        rising && self.spans.iter().all(|(_, first)| *first >= 1 && *first <= self.seq)
+        let within = self.spans.iter().all(|(_, first)| *first >= 1 && *first <= self.seq);
+        // Last: `count` is a number only where these hold.
+        self.seq <= NUMBER_MAX && rising && within && self.count() <= COUNT_MOST
     }
 
     /// The oldest number kept; the next one to come when there is none.
@@ -110,12 +116,15 @@ impl Head {
     }
 
     /// After the head was lost or is garbage: from the entries that are there. What does not fit
-    /// in (a number that does not rise with its epoch) stays as it lies and is not counted.
+    /// in (a number that does not rise with its epoch, or is far from the others) stays as it lies
+    /// and is not counted.
     pub fn rebuilt(mut entries: Vec<Entry>) -> Head {
         entries.sort_by_key(|entry| (entry.epoch, entry.seq));
         let mut head = Head::empty();
         for entry in entries {
-            if entry.seq <= head.seq {
+            let begins = head.spans.is_empty();
+            let far = !begins && entry.seq.saturating_sub(head.first()) >= COUNT_MOST;
+            if entry.seq <= head.seq || entry.seq > NUMBER_MAX || far {
                 continue;
             }
             head.seq = entry.seq;
@@ -162,6 +171,37 @@ mod tests {
         assert_eq!(places, [(1, 1), (1, 2), (2, 3), (4, 4), (4, 5)]);
         assert_eq!(head.places(4).count(), 2);
         assert_eq!(head.epoch_of(6), None);
+    }
+
+    #[test]
+    fn garbage_is_unsound_and_never_an_overflow() {
+        let head = |seq, spans: &[(u64, u64)]| Head {
+            seq,
+            spans: spans.iter().map(|(epoch, first)| (Epoch(*epoch), *first)).collect(),
+            ..Head::empty()
+        };
+        assert!(Head::empty().is_sound() && head(9, &[(1, 1), (2, 5)]).is_sound());
+        for (seq, spans) in [
+            (u64::MAX, &[][..]),
+            (u64::MAX, &[(1, 1)]),
+            (u64::MAX, &[(1, u64::MAX)]),
+            (3, &[(1, 7)]),
+            (3, &[(1, 0)]),
+            (9, &[(2, 5), (1, 1)]),
+            (1 << 40, &[(1, 1)]),
+        ] {
+            assert!(!head(seq, spans).is_sound(), "{seq} {spans:?}");
+        }
+        let entry = |seq| Entry {
+            v: 1,
+            epoch: Epoch(1),
+            seq,
+            node: NodeName::new("a"),
+            run: RunId::new("r"),
+            line: line(1),
+        };
+        let built = Head::rebuilt([1, 2, 3, 1 << 40, u64::MAX].map(entry).to_vec());
+        assert_eq!((built.seq, built.is_sound()), (3, true));
     }
 
     #[test]

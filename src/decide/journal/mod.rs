@@ -21,7 +21,10 @@ pub use head::Head;
 pub use notes::Notes;
 pub use writer::Writer;
 
+use super::call;
+use super::keys::Keys;
 use super::reason::Reason;
+use super::records::decode;
 use super::types::{Epoch, NodeName, RunId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -102,6 +105,14 @@ pub struct Entry {
     pub run: RunId,
     #[serde(flatten)]
     pub line: Line,
+}
+
+impl Entry {
+    /// What lies under an entry's key; none when it is garbage, or another place's.
+    pub(crate) fn under(keys: &Keys, found: &call::Entry) -> Option<Entry> {
+        let entry = decode::<Entry>(&found.value)?;
+        (keys.journal_entry(entry.epoch, entry.seq) == found.key).then_some(entry)
+    }
 }
 
 #[cfg(test)]

@@ -46,12 +46,12 @@ impl Plan {
     pub fn gather(self, keys: &Keys, head: &Head, answers: &[call::Entry]) -> Tail {
         let heads = answers.iter().filter(|entry| entry.key == keys.journal_head());
         let first = heads
-            .filter_map(|entry| decode::<Head>(&entry.value))
+            .filter_map(|entry| decode::<Head>(&entry.value).filter(Head::is_sound))
             .map(|head| head.first())
             .fold(head.first(), u64::max);
         let mut found: BTreeMap<u64, Entry> = BTreeMap::new();
-        for answer in answers.iter().filter(|entry| keys.is_journal_entry(&entry.key)) {
-            if let Some(entry) = decode::<Entry>(&answer.value) {
+        for answer in answers {
+            if let Some(entry) = Entry::under(keys, answer) {
                 found.insert(entry.seq, entry);
             }
         }

@@ -240,8 +240,7 @@ impl Writer {
                 }
             }
             (Doing::ReadAll(index), Answer::Entries(entries)) => {
-                let found = entries.iter().filter(|entry| keys.is_journal_entry(&entry.key));
-                let found = found.filter_map(|entry| decode::<Entry>(&entry.value)).collect();
+                let found = entries.iter().filter_map(|entry| Entry::under(keys, entry)).collect();
                 self.lost = None;
                 self.head = Some((Head::rebuilt(found), index));
             }

@@ -66,8 +66,7 @@ fn head(store: &Fake) -> Head {
 }
 
 fn entries(store: &Fake) -> Vec<Entry> {
-    let of = store.entries.values().filter(|entry| keys().is_journal_entry(&entry.key));
-    of.map(|entry| decode(&entry.value).expect("ours")).collect()
+    store.entries.values().filter_map(|entry| Entry::under(&keys(), entry)).collect()
 }
 
 fn settle(scribe: &mut Scribe, store: &mut Fake, now: &mut u64) {

@@ -273,7 +273,7 @@ impl Node {
     /// When a backup is asked for: later than the last one by a second at least, for its id is made
     /// of this and the epoch.
     fn asked_at(&self) -> u64 {
-        let last = self.backup.value.as_ref().map_or(0, |value| value.at + 1_000);
+        let last = self.backup.value.as_ref().map_or(0, |value| value.at.saturating_add(1_000));
         let wall = self.wall;
         // A clock that was far ahead once must not lead for ever.
         if last > wall + AHEAD_MOST.0 { wall } else { wall.max(last) }

@@ -136,7 +136,7 @@ impl Running {
             state,
             step: self.step.name().to_owned(),
             bytes: self.bytes,
-            n: self.value.n + 1,
+            n: self.value.n.saturating_add(1),
             slot,
             reason: reason.to_owned(),
             ..self.value.clone()
