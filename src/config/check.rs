@@ -329,19 +329,7 @@ pub fn read_secret(path: &Path) -> Result<Secret, ConfigError> {
         return Err(fail(format!("{size} bytes are more than the {TOKEN_MAX} of a secret")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
-    secret_of(&text).map_err(fail)
-}
-
-/// What a secret's file says: without the final line break, and not empty. A byte order mark, which
-/// an editor puts in unseen, would be a part of the secret that nobody knows of.
-pub fn secret_of(text: &str) -> Result<Secret, String> {
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err("it is empty".to_owned()),
-        marked if marked.starts_with('\u{feff}') => {
-            Err("it begins with a byte order mark; save it as plain UTF-8 without one".to_owned())
-        }
-        secret => Ok(Secret::new(secret)),
-    }
+    super::secret::secret_of(&text).map_err(fail)
 }
 
 /// The host name up to its first dot, in lower case.

@@ -25,14 +25,14 @@ mod substitute;
 mod tests;
 mod values;
 
-pub use check::{ClusterSettings, Consul, Log, PRIORITY, Timeouts, Tls, read_secret, secret_of};
+pub use check::{ClusterSettings, Consul, Log, PRIORITY, Timeouts, Tls, read_secret};
 pub use docs::settings_page;
 pub use edit::{NotWritten, may_write, merge, set, unset};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
 pub use layers::{Effective, Layers, Origin, Shared, kv_text};
 pub use schema::schema;
-pub use secret::Secret;
+pub use secret::{Secret, secret_of};
 pub use settings::{GROUPS, Preset, Scope, Setting, all as all_settings};
 pub use shape::{Form, Kind};
 pub use values::{LogFormat, LogLevel, OnConsulLoss, OnCrash, check_name, parse_duration};

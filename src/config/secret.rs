@@ -30,9 +30,29 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
+/// What a secret's file says: without the final line break, and not empty. A byte order mark, which
+/// an editor puts in unseen, would be a part of the secret that nobody knows of.
+pub fn secret_of(text: &str) -> Result<Secret, String> {
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("it is empty".to_owned()),
+        marked if marked.starts_with('\u{feff}') => {
+            Err("it begins with a byte order mark; save it as plain UTF-8 without one".to_owned())
+        }
+        secret => Ok(Secret::new(secret)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Secret;
+    use super::{Secret, secret_of};
+
+    #[test]
+    fn a_file_says_one_secret_that_everybody_can_see() {
+        let said = |text| secret_of(text).map(|secret| secret.reveal().to_owned());
+        assert_eq!(said("hunter2\r\n").as_deref(), Ok("hunter2"));
+        assert!(said("\n").is_err_and(|why| why.contains("empty")));
+        assert!(said("\u{feff}hunter2\n").is_err_and(|why| why.contains("byte order mark")));
+    }
 
     #[test]
     fn debug_hides_the_value() {

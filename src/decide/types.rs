@@ -78,8 +78,8 @@ name!(
 pub struct Epoch(pub u64);
 
 /// The greatest number taken from a key or a message: far above any that occurs, and far enough
-/// below the type's own end that a step above it, or 103 % of it, is a number still. A record with a
-/// greater one is garbage, not an overflow in whoever reads it.
+/// below the type's own end that a step above it, or 103 % of it, is a number still. A record with
+/// a greater one is garbage, not an overflow in whoever reads it.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// Takes a number from outside.

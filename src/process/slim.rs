@@ -210,9 +210,13 @@ mod tests {
     fn what_was_dropped_is_there_again_when_it_is_used() {
         let sum = || CONSTANT.iter().map(|byte| u64::from(*byte)).sum::<u64>();
         assert_eq!(sum(), 57_344);
-        let before = resident_kb();
-        let_go();
-        assert!(resident_kb() < before, "nothing was dropped of {before} kB");
+        // Other tests run meanwhile and bring pages in: one try of many shows it.
+        let dropped = (0..100).any(|_| {
+            let before = resident_kb();
+            let_go();
+            resident_kb() < before
+        });
+        assert!(dropped, "nothing was dropped of {} kB", resident_kb());
         assert_eq!(sum(), 57_344);
     }
 }
