@@ -8,15 +8,16 @@ use lictor::decide::peer::{Ask, PeerCall, PeerError};
 use lictor::decide::reason::Reason;
 use lictor::decide::time::{At, Span};
 use lictor::decide::types::{Epoch, NodeName, RunId};
-use lictor::http::limits::{BODY_BYTES, CONNECTIONS, IN_FLIGHT};
+use lictor::http::limits::{BODY_BYTES, CONNECTIONS, CONNECTIONS_PER_ADDRESS, IN_FLIGHT};
 use lictor::http::{
     ActionReply, App, BindError, Incoming, PeerAuth, PeerClient, Published, Refusal, Role, Secret,
     Server,
 };
 use node::*;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 #[path = "http_peer/node.rs"]
 mod node;
@@ -429,15 +430,52 @@ async fn an_action_is_answered_by_what_became_of_its_write() {
     }
 }
 
+async fn connect_from(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from((from, 0))).expect("loopback is a whole network");
+    socket.connect(to).await.expect("connected")
+}
+
+/// Whoever holds all it gets open, and says nothing, keeps nobody else out.
+#[tokio::test]
+async fn one_address_has_its_share_and_no_more() {
+    let node = Node::start("b", "rb").await;
+    let greedy = Ipv4Addr::new(127, 0, 0, 9);
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS_PER_ADDRESS {
+        idle.push(connect_from(greedy, node.addr).await);
+    }
+    let mut extra = connect_from(greedy, node.addr).await;
+    let mut answer = Vec::new();
+    // Closed, or reset: either way without a word.
+    let _ = within(extra.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    assert_eq!(ask_raw(node.addr, "GET", "/primary", "").await.status, 200);
+    drop(idle);
+    within(async {
+        loop {
+            let mut again = connect_from(greedy, node.addr).await;
+            let _ = again.write_all(b"GET /primary HTTP/1.0\r\n\r\n").await;
+            let mut answer = Vec::new();
+            let _ = again.read_to_end(&mut answer).await;
+            if answer.starts_with(b"HTTP/1.0 200") {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
 /// One connection more than the limit is closed at once; a place that gets free is used.
 #[tokio::test]
 async fn connections_are_bounded() {
     let node = Node::start("b", "rb").await;
     let mut idle = Vec::new();
-    for _ in 0..CONNECTIONS {
-        idle.push(TcpStream::connect(node.addr).await.expect("connected"));
+    for place in 0..CONNECTIONS {
+        let share = (place / CONNECTIONS_PER_ADDRESS) as u8;
+        idle.push(connect_from(Ipv4Addr::new(127, 0, 0, 1 + share), node.addr).await);
     }
-    let mut extra = TcpStream::connect(node.addr).await.expect("connected");
+    let mut extra = connect_from(Ipv4Addr::new(127, 0, 0, 99), node.addr).await;
     let _ = extra.write_all(b"GET /primary HTTP/1.1\r\nHost: b\r\n\r\n").await;
     let mut answer = Vec::new();
     let _ = within(extra.read_to_end(&mut answer)).await;

@@ -27,6 +27,10 @@ pub const ACTION_ANSWER: Duration = Duration::from_secs(3);
 /// Connections at once: load balancers, agents and some tools; one more is closed at once.
 pub const CONNECTIONS: usize = 256;
 
+/// Of them, from one address: whoever holds its share open for nothing keeps nobody else out, least
+/// of all the members that promise. A proxy's or a bridge's clients share one.
+pub const CONNECTIONS_PER_ADDRESS: usize = 64;
+
 /// From the first wait for a request's head to its end, idle time included.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
 

@@ -9,8 +9,8 @@ use super::board::Board;
 use super::feed::Feed;
 use super::incoming::Incoming;
 use super::limits::{
-    ACCEPT_PAUSE, CONNECTION_END, CONNECTION_LIFE, CONNECTIONS, HEAD_BYTES, HEAD_TIME, HEADERS,
-    QUEUE,
+    ACCEPT_PAUSE, CONNECTION_END, CONNECTION_LIFE, CONNECTIONS, CONNECTIONS_PER_ADDRESS,
+    HEAD_BYTES, HEAD_TIME, HEADERS, QUEUE,
 };
 use super::metrics::Metrics;
 use super::routes;
@@ -21,9 +21,11 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -127,6 +129,7 @@ impl Server {
     /// Serves until dropped.
     pub async fn run(self) {
         let mut connections = JoinSet::new();
+        let shares = Shares::default();
         loop {
             tokio::select! {
                 Some(ended) = connections.join_next() => {
@@ -135,17 +138,61 @@ impl Server {
                     }
                 }
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, from)) if connections.len() < CONNECTIONS => {
-                        connections.spawn(serve(stream, from, self.front.clone()));
-                    }
-                    Ok((_, from)) => {
+                    Ok((_, from)) if connections.len() >= CONNECTIONS => {
                         tracing::warn!(event = "http.full", %from, limit = CONNECTIONS);
                     }
+                    Ok((stream, from)) => match shares.take(from.ip()) {
+                        Some(share) => {
+                            let served = serve(stream, from, self.front.clone());
+                            connections.spawn(async move {
+                                served.await;
+                                drop(share);
+                            });
+                        }
+                        None => {
+                            let limit = CONNECTIONS_PER_ADDRESS;
+                            tracing::warn!(event = "http.full-of-one", %from, limit);
+                        }
+                    },
                     Err(error) => {
                         tracing::warn!(event = "http.accept", %error);
                         sleep(ACCEPT_PAUSE).await;
                     }
                 }
+            }
+        }
+    }
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Shares(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One connection's part; given back when it is dropped, also by a panic.
+struct Share {
+    of: Shares,
+    from: IpAddr,
+}
+
+impl Shares {
+    fn take(&self, from: IpAddr) -> Option<Share> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(from).or_default();
+        if *count >= CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Share { of: self.clone(), from })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.from);
             }
         }
     }
