@@ -8,5 +8,6 @@ pub mod decide;
 pub mod driver;
 pub mod http;
 pub mod process;
+pub mod sim;
 pub mod store;
 pub mod telemetry;

@@ -23,6 +23,7 @@ pub mod ring;
 pub mod run;
 pub mod run_alone;
 pub mod settings;
+pub mod sim;
 mod socket;
 pub mod status;
 pub mod switchover;
@@ -55,6 +56,7 @@ enum Command {
     Pause(pause::Args),
     Resume(pause::ResumeArgs),
     Ring(ring::Args),
+    Sim(sim::Args),
     Config(config::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::DebugFence(args) => run::debug_fence(args),
         Command::Graph(args) => graph::run(args).into(),
         Command::Ring(args) => ring::run(args).into(),
+        Command::Sim(args) => sim::run(args).into(),
         Command::Config(args) => config::run(args).into(),
         Command::Completions(args) => completions::run(&args, command()).into(),
         Command::Man(args) => man::run(&args, command()).into(),

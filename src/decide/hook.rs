@@ -1,6 +1,7 @@
 //! Hooks as the core sees them: which, with what facts, and how they ended. `process::hooks` runs
 //! them.
 
+use super::io::is_over;
 use super::time::{At, Span};
 use super::types::OpId;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,26 @@ pub struct HookCall {
     /// Not started after this; also killed at it.
     pub valid_until: Option<At>,
     pub attempt: u32,
+}
+
+impl HookCall {
+    /// Whether it may begin now. A `promote` may not begin after its time, and runs on under a
+    /// lease that is renewed meanwhile; the others end at it too.
+    pub fn may_start(&mut self, now: At) -> bool {
+        match self.hook {
+            Hook::Promote => !is_over(self.valid_until.take(), now),
+            Hook::Bootstrap
+            | Hook::PreStart
+            | Hook::Replicate
+            | Hook::Demote
+            | Hook::Sync
+            | Hook::Position
+            | Hook::Health
+            | Hook::Reload
+            | Hook::Backup
+            | Hook::Verify => !is_over(self.valid_until, now),
+        }
+    }
 }
 
 /// How a hook ended. Its tree is gone in every case.

@@ -231,5 +231,15 @@ pub enum Effect {
     },
 }
 
+/// Whether the time until which an effect is valid was over before it was carried out.
+pub fn is_over(valid_until: Option<At>, now: At) -> bool {
+    valid_until.is_some_and(|until| now >= until)
+}
+
+/// What a call is answered with whose time was over.
+pub fn not_sent() -> StoreError {
+    StoreError::NotSent("its time was over before it was sent".into())
+}
+
 /// Where a step puts its effects.
 pub type Outbox = Vec<Effect>;

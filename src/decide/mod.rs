@@ -8,6 +8,7 @@ pub mod backup;
 pub mod call;
 pub mod explain;
 pub mod hook;
+pub mod invariants;
 pub mod io;
 pub mod journal;
 pub mod keys;

@@ -7,7 +7,7 @@ use super::volume::{Volume, VolumeError};
 use super::{Driver, OUTSIDE};
 use crate::decide::call::{Call, StoreError};
 use crate::decide::hook::{Hook, HookCall, HookEnd};
-use crate::decide::io::Input;
+use crate::decide::io::{self, Input};
 use crate::decide::peer::{PeerCall, PeerError};
 use crate::decide::reason::Reason;
 use crate::decide::time::At;
@@ -50,8 +50,8 @@ impl Driver {
     }
 
     pub(super) fn call(&mut self, op: OpId, call: Call, valid_until: Option<At>) {
-        if valid_until.is_some_and(|until| clock::now() >= until) {
-            let result = Err(StoreError::NotSent("its time was over before it was sent".into()));
+        if io::is_over(valid_until, clock::now()) {
+            let result = Err(io::not_sent());
             self.queue.push_back(Input::StoreReply { op, result });
             return;
         }
@@ -85,12 +85,9 @@ impl Driver {
             self.queue.push_back(Input::HookEnded { id, end });
             return;
         }
-        if call.hook == Hook::Promote {
-            // It may not start after this, and may run on under a lease that is renewed meanwhile.
-            if call.valid_until.take().is_some_and(|until| clock::now() >= until) {
-                self.queue.push_back(Input::HookEnded { id, end: HookEnd::Cancelled });
-                return;
-            }
+        if !call.may_start(clock::now()) {
+            self.queue.push_back(Input::HookEnded { id, end: HookEnd::Cancelled });
+            return;
         }
         let inputs = self.inputs.clone();
         let counted = UnderWay::new(&self.under_way);

@@ -89,6 +89,56 @@ pub enum Mutant {
     M50 = 50,
 }
 
+impl Mutant {
+    /// Every one.
+    pub const ALL: [Mutant; 39] = [
+        Mutant::M01,
+        Mutant::M02,
+        Mutant::M03,
+        Mutant::M04,
+        Mutant::M05,
+        Mutant::M06,
+        Mutant::M07,
+        Mutant::M08,
+        Mutant::M09,
+        Mutant::M10,
+        Mutant::M12,
+        Mutant::M13,
+        Mutant::M14,
+        Mutant::M15,
+        Mutant::M16,
+        Mutant::M17,
+        Mutant::M18,
+        Mutant::M19,
+        Mutant::M20,
+        Mutant::M21,
+        Mutant::M22,
+        Mutant::M23,
+        Mutant::M24,
+        Mutant::M25,
+        Mutant::M28,
+        Mutant::M29,
+        Mutant::M30,
+        Mutant::M31,
+        Mutant::M32,
+        Mutant::M33,
+        Mutant::M34,
+        Mutant::M35,
+        Mutant::M36,
+        Mutant::M37,
+        Mutant::M39,
+        Mutant::M38,
+        Mutant::M40,
+        Mutant::M47,
+        Mutant::M50,
+    ];
+
+    /// By its number.
+    pub fn of(number: u32) -> Option<Mutant> {
+        Mutant::ALL.into_iter().find(|mutant| *mutant as u32 == number)
+    }
+}
+
 /// Whether this fault is switched on.
 #[cfg(not(feature = "mutants"))]
 #[inline(always)]

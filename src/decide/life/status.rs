@@ -34,6 +34,16 @@ impl Node {
         self.me()
     }
 
+    /// The sync mode this node goes by.
+    pub fn sync_mode(&self) -> crate::decide::lead::SyncMode {
+        self.set.lead.sync
+    }
+
+    /// Of [`super::State::NAMES`].
+    pub fn state_name(&self) -> &'static str {
+        self.state.name()
+    }
+
     pub fn keys(&self) -> &Keys {
         &self.keys
     }

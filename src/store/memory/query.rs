@@ -40,6 +40,17 @@ impl Memory {
         Query { key: key.to_owned(), recurse, after, until, restores: self.restores }
     }
 
+    /// Whether [`Memory::poll`] has an answer; copies nothing.
+    pub fn is_over(&self, now: At, query: &Query) -> bool {
+        let kv = &self.behind.as_deref().unwrap_or(&self.state).kv;
+        let index = match query.recurse {
+            true => kv.index_under(&query.key),
+            false => kv.index_of(&query.key),
+        };
+        let fresh = query.after == 0 || index > query.after || query.until <= now;
+        fresh || (self.abandoned.is_some() && query.restores != self.restores)
+    }
+
     /// `None`: it waits on.
     pub fn poll(&self, now: At, query: &Query) -> Option<Seen> {
         let found = self.read_plain(&query.key, query.recurse);

@@ -1,0 +1,119 @@
+//! The application: rows acknowledged to clients, copies that lag, acknowledgements of replicas.
+//!
+//! Rows are numbered by one counter of the whole world, so that every log is in ascending order and
+//! two logs are compared by their ends. A log is what the volume holds; everything else dies with
+//! the process.
+
+use super::fault::Place;
+use std::collections::BTreeMap;
+
+/// Rows that a start after a crash as primary may cut off, also acknowledged ones (MariaDB's
+/// `init-rpl-role=SLAVE` removes what the engine had not committed).
+pub const CUT_MOST: u64 = 2;
+
+/// The data directory.
+#[derive(Clone, Debug, Default)]
+pub struct Data {
+    pub rows: Vec<u64>,
+    /// So many were acknowledged to somebody: a crash keeps them.
+    pub safe: usize,
+    /// It ended while it was the primary, without being asked to.
+    pub unclean: bool,
+}
+
+impl Data {
+    /// Whether these rows continue the own ones.
+    pub fn is_begin_of(&self, other: &Data) -> bool {
+        let len = self.rows.len();
+        other.rows.len() >= len && (len == 0 || other.rows[len - 1] == self.rows[len - 1])
+    }
+
+    /// What both have, counted from the begin.
+    pub fn common(&self, other: &Data) -> usize {
+        let pairs = self.rows.iter().zip(&other.rows);
+        pairs.take_while(|(own, theirs)| own == theirs).count()
+    }
+
+    pub fn cut(&mut self, len: usize) {
+        self.rows.truncate(len);
+        self.safe = self.safe.min(len);
+    }
+
+    pub fn has(&self, row: u64) -> bool {
+        self.rows.binary_search(&row).is_ok()
+    }
+}
+
+/// What commits wait for, as the application was last told.
+#[derive(Clone, Debug, Default)]
+pub struct Need {
+    pub acks: usize,
+    pub of: Vec<Place>,
+}
+
+/// The running process.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub pid: u32,
+    /// From when on it serves.
+    pub up: u64,
+    pub writable: bool,
+    /// Commits happen: the chain of writes runs.
+    pub writes: bool,
+    pub receives: Option<Place>,
+    /// It tells the primary what it has.
+    pub acks: bool,
+    pub need: Need,
+    /// What each replica has told.
+    pub got: BTreeMap<Place, usize>,
+    /// So many rows were acknowledged to clients.
+    pub acked: usize,
+    /// It is being killed, and is gone soon.
+    pub dying: bool,
+}
+
+impl App {
+    pub fn new(pid: u32, up: u64, rows: usize) -> App {
+        App {
+            pid,
+            up,
+            writable: false,
+            writes: false,
+            receives: None,
+            acks: false,
+            need: Need::default(),
+            got: BTreeMap::new(),
+            acked: rows,
+            dying: false,
+        }
+    }
+
+    /// How many of `rows` are acknowledged by enough. `any`: by whomever, as MariaDB counts.
+    pub fn acknowledged(&self, rows: usize, any: bool) -> usize {
+        if self.need.acks == 0 {
+            return rows;
+        }
+        let counts = |place: &Place| any || self.need.of.contains(place);
+        let told = self.got.iter().filter(|(place, _)| counts(place));
+        let mut lens: Vec<usize> = told.map(|(_, len)| *len).collect();
+        lens.sort_unstable_by(|a, b| b.cmp(a));
+        lens.get(self.need.acks - 1).copied().unwrap_or(0).min(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_acknowledged_by_enough_of_those_that_count() {
+        let mut app = App::new(1, 0, 0);
+        assert_eq!(app.acknowledged(9, false), 9);
+        app.need = Need { acks: 2, of: vec![1, 2] };
+        app.got = BTreeMap::from([(1, 5), (2, 3), (3, 8)]);
+        assert_eq!(app.acknowledged(9, false), 3);
+        assert_eq!(app.acknowledged(9, true), 5);
+        app.got.remove(&2);
+        assert_eq!(app.acknowledged(9, false), 0);
+    }
+}

@@ -1,0 +1,240 @@
+//! The observer: sees every node and Consul at once, and holds them against `decide::invariants`.
+
+use super::fault::Place;
+use super::net::entries;
+use super::world::World;
+use crate::decide::call::{Call, Verb};
+use crate::decide::invariants::{self, Broken};
+use crate::decide::lead::SyncMode;
+use crate::decide::records::{SyncValue, TermValue, decode};
+use crate::decide::types::Epoch;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// From SIGTERM to the end at most: the stop of the application, a handover and the leases around.
+const STOP_MOST: u64 = 60_000;
+/// Changes of leader after the faults have ended: more is flapping.
+const EPOCHS_AFTER_CALM: u64 = 8;
+
+pub const NOT_CONVERGED: Broken = "S4: no healthy cluster after the faults ended";
+pub const FLAPS: Broken = "S9: leaders change though nothing is wrong";
+pub const STOP_TOO_LONG: Broken = "S10: asked to stop, and still there";
+
+#[derive(Clone, Debug, Default)]
+pub struct Check {
+    pub broken: Option<(u64, Broken, String)>,
+    pub reasons: BTreeMap<&'static str, u64>,
+    pub faults: BTreeMap<&'static str, u64>,
+    pub exits: BTreeSet<i32>,
+    pub epoch: Epoch,
+    pub epoch_at_calm: Epoch,
+    /// Rows that may not be lost any more, as long as there is a sync set.
+    promised: Vec<u64>,
+    /// An operator's word.
+    pub loss_until: u64,
+    pub disk_lost: Option<Place>,
+    /// A snapshot was restored: epochs may repeat.
+    restored: bool,
+    pub guard_kills: u64,
+    pub written: u64,
+    pub acked: u64,
+    pub terms: u64,
+    /// It was not to be expected that the cluster heals, and why.
+    pub excused: Option<&'static str>,
+}
+
+impl Check {
+    pub fn restored(&mut self) {
+        self.restored = true;
+        self.epoch = Epoch::NONE;
+        self.promised.clear();
+    }
+}
+
+/// What stood before a write that takes.
+pub struct Before {
+    term: Option<TermValue>,
+    made: bool,
+}
+
+impl World<'_> {
+    pub(super) fn broken(&mut self, what: Broken) {
+        if self.check.broken.is_none() {
+            let t = self.t;
+            self.trace.line(t, 0, "BROKEN", || what.to_owned());
+            self.check.broken = Some((t, what, String::new()));
+        }
+    }
+
+    fn hold(&mut self, result: Result<(), Broken>) {
+        if let Err(what) = result {
+            self.broken(what);
+        }
+    }
+
+    fn writable(&self) -> usize {
+        self.nodes.iter().filter(|node| node.writable(self.t)).count()
+    }
+
+    /// After whatever may make somebody writable.
+    pub(super) fn check_writable(&mut self) {
+        self.hold(invariants::one_writable(self.writable()));
+    }
+
+    fn stored<T: serde::de::DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let found = entries(self.consul.read(key, false));
+        found.first().and_then(|entry| decode(&entry.value))
+    }
+
+    pub(super) fn before(&self, call: &Call) -> Option<Before> {
+        let Call::Txn(verbs) = call else { return None };
+        verbs.iter().any(|verb| matches!(verb, Verb::Lock(..))).then(|| Before {
+            term: self.stored(self.keys.term().as_str()),
+            made: !self.consul.read(self.keys.cluster().as_str(), false).rows.is_empty(),
+        })
+    }
+
+    /// A transaction was applied.
+    pub(super) fn check_applied(&mut self, node: Place, call: &Call, before: Option<Before>) {
+        let Call::Txn(verbs) = call else { return };
+        if let Some(before) = before {
+            let term = verbs.iter().find_map(|verb| match verb {
+                Verb::Cas(key, _, value) if *key == self.keys.term() => decode::<TermValue>(value),
+                Verb::Set(..)
+                | Verb::Cas(..)
+                | Verb::GetTree(_)
+                | Verb::CheckIndex(..)
+                | Verb::CheckNotExists(_)
+                | Verb::CheckSession(..)
+                | Verb::Lock(..)
+                | Verb::Unlock(..)
+                | Verb::DeleteCas(..)
+                | Verb::Delete(_) => None,
+            });
+            if let Some(term) = term {
+                self.check_taken(node, &term, &before);
+            }
+        }
+        if verbs.iter().any(|verb| matches!(verb, Verb::Unlock(..))) {
+            let writable = self.writable();
+            for entry in entries(self.consul.read(self.keys.leader().as_str(), false)) {
+                let locked = entry.session.is_some();
+                self.hold(invariants::clean_is_true(&entry.value, locked, writable));
+            }
+        }
+    }
+
+    fn check_taken(&mut self, node: Place, term: &TermValue, before: &Before) {
+        let t = self.t;
+        self.check.terms += 1;
+        self.trace.line(t, node, "TAKES", || format!("epoch {}", term.epoch));
+        if !self.check.restored {
+            self.hold(invariants::epoch_grows(self.check.epoch, term.epoch));
+        }
+        self.check.epoch = self.check.epoch.max(term.epoch);
+        if before.made && t >= self.check.loss_until {
+            let name = self.nodes[node].name.clone();
+            self.hold(invariants::listed(before.term.as_ref(), &name));
+        }
+    }
+
+    /// Clients were told that these rows are there.
+    pub(super) fn acknowledged(&mut self, node: Place, rows: &[u64]) {
+        self.check.acked += rows.len() as u64;
+        let sync = self.nodes[node].process.as_ref().map(|it| it.node.sync_mode());
+        if sync.is_some_and(|sync| sync != SyncMode::Off) && self.has_sync_set() {
+            self.check.promised.extend_from_slice(rows);
+        }
+    }
+
+    fn has_sync_set(&self) -> bool {
+        self.stored::<SyncValue>(self.keys.sync().as_str()).is_some()
+    }
+
+    /// S8, at the moment the application accepts writes.
+    pub(super) fn check_promoted(&mut self, node: Place) {
+        if self.t < self.check.loss_until || !self.has_sync_set() {
+            self.check.promised.clear();
+            return;
+        }
+        let Some(data) = &self.nodes[node].volume.data else { return };
+        let missing = self.check.promised.iter().find(|row| !data.has(**row)).copied();
+        if let Some(row) = missing {
+            let t = self.t;
+            self.trace.line(t, node, "misses", || format!("row {row}"));
+            self.broken(invariants::LOST);
+        }
+    }
+
+    /// At the end of it all.
+    pub(super) fn judge(&mut self) {
+        let t = self.t;
+        let stuck = |stop: u64| t - stop > STOP_MOST;
+        let late = self.nodes.iter().any(|node| {
+            node.process.as_ref().is_some_and(|it| it.stop_by.is_some_and(stuck))
+        });
+        if late {
+            self.broken(STOP_TOO_LONG);
+        }
+        if self.check.epoch.0 > self.check.epoch_at_calm.0 + EPOCHS_AFTER_CALM {
+            self.broken(FLAPS);
+        }
+        if let Err(why) = self.converged() {
+            if let Some(excuse) = self.excuse() {
+                self.check.excused = Some(excuse);
+                return;
+            }
+            self.broken(NOT_CONVERGED);
+            if let Some((_, _, text)) = &mut self.check.broken {
+                *text = why;
+            }
+        }
+    }
+
+    /// One leader, writable, and everybody else follows it.
+    fn converged(&self) -> Result<(), String> {
+        let t = self.t;
+        let leader = self.nodes.iter().position(|node| node.writable(t));
+        let Some(leader) = leader else { return Err(format!("nobody is writable; {}", self.states())) };
+        for (place, node) in self.nodes.iter().enumerate() {
+            let follows = node.app.as_ref().and_then(|app| app.receives);
+            if place != leader && follows != Some(leader) {
+                return Err(format!("n{place} does not follow n{leader}; {}", self.states()));
+            }
+        }
+        Ok(())
+    }
+
+    fn states(&self) -> String {
+        let state = |node: &super::node::SimNode| match &node.process {
+            Some(process) => format!("{} {}", node.name, process.node.state_name()),
+            None => format!("{} is down", node.name),
+        };
+        self.nodes.iter().map(state).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Why nobody may lead by the rules until an operator decides; `None`: somebody must.
+    fn excuse(&self) -> Option<&'static str> {
+        if self.check.restored {
+            return Some("a snapshot was restored");
+        }
+        let sync: Option<SyncValue> = self.stored(self.keys.sync().as_str());
+        let has = |node: &super::node::SimNode| {
+            node.volume.data.as_ref().is_some_and(|data| {
+                self.check.promised.iter().all(|row| data.has(*row))
+            })
+        };
+        if let Some(sync) = sync {
+            let mut named = self.nodes.iter().filter(|node| sync.members.contains(&node.name));
+            if !named.any(has) {
+                return Some("nobody of the sync set has every acknowledged row any more");
+            }
+        }
+        let term: Option<TermValue> = self.stored(self.keys.term().as_str());
+        let listed = term.is_some_and(|term| {
+            term.eligible.iter().any(|member| {
+                self.nodes.iter().any(|node| node.volume.disk == member.disk)
+            })
+        });
+        (!listed).then_some("nobody of the list has its disk any more")
+    }
+}

@@ -1,0 +1,124 @@
+//! The sum of many schedules, and what must hold of it: every kind of fault happened, every reason
+//! was reached.
+
+use super::Outcome;
+use super::fault::Fault;
+use super::swarm::Plan;
+use crate::decide::journal::codes::CODES;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// From so many schedules on, what never happened is a failure of the simulator.
+pub const COUNTS_FROM: u64 = 1_000;
+
+/// Reasons that no schedule can reach, and why.
+pub const OUT_OF_REACH: &[(&str, &str)] = &[
+    ("backup.", "the simulator makes no backups"),
+    ("restore.", "no backups, so nothing to restore from"),
+    ("bar.restore", "no backups"),
+    ("bootstrap.restore", "no backups"),
+    ("config.bad", "configurations are given parsed"),
+    ("config.refused", "configurations are given parsed"),
+    ("config.not-kept", "the kept configuration always fits"),
+    ("consul.", "tokens are not simulated"),
+    ("secret.", "no files"),
+    ("needs.", "no required services"),
+    ("bar.needs", "no required services"),
+    ("bar.max-lag", "`max_lag` is not set"),
+    ("bar.lag", "`max_lag` is not set"),
+    ("adopt", "`adopt` is not asked"),
+    ("leave", "`leave` is not asked"),
+    ("app.not-started", "an application with data always starts"),
+    ("app.unable", "no health hook answers 4"),
+];
+
+#[derive(Debug, Serialize)]
+pub struct Violation {
+    pub seed: u64,
+    pub version: &'static str,
+    pub at_ms: u64,
+    pub what: String,
+    pub more: String,
+    /// The shortest list found that still breaks it.
+    pub faults: Vec<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    pub v: u32,
+    pub schedules: u64,
+    /// Cluster-hours simulated.
+    pub hours: f64,
+    pub hours_per_minute: f64,
+    pub seconds: f64,
+    pub written: u64,
+    pub acknowledged: u64,
+    pub terms: u64,
+    pub guard_kills: u64,
+    pub faults: BTreeMap<&'static str, u64>,
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// Schedules whose cluster could not heal by the rules, and why.
+    pub excused: BTreeMap<&'static str, u64>,
+    pub never_injected: Vec<&'static str>,
+    pub never_reached: Vec<&'static str>,
+    pub violations: Vec<Violation>,
+}
+
+fn add(to: &mut BTreeMap<&'static str, u64>, from: &BTreeMap<&'static str, u64>) {
+    for (key, count) in from {
+        *to.entry(key).or_default() += count;
+    }
+}
+
+/// Whether a code is expected to be reached.
+pub fn in_reach(code: &str) -> bool {
+    !OUT_OF_REACH.iter().any(|(prefix, _)| code.starts_with(prefix))
+}
+
+impl Report {
+    pub fn add(&mut self, plan: &Plan, outcome: &Outcome) {
+        let check = &outcome.check;
+        self.schedules += 1;
+        self.hours += plan.length as f64 / 3_600_000.0;
+        self.written += check.written;
+        self.acknowledged += check.acked;
+        self.terms += check.terms;
+        self.guard_kills += check.guard_kills;
+        add(&mut self.faults, &check.faults);
+        add(&mut self.reasons, &check.reasons);
+        if let Some(why) = check.excused {
+            *self.excused.entry(why).or_default() += 1;
+        }
+    }
+
+    pub fn merge(&mut self, other: Report) {
+        self.schedules += other.schedules;
+        self.hours += other.hours;
+        self.written += other.written;
+        self.acknowledged += other.acknowledged;
+        self.terms += other.terms;
+        self.guard_kills += other.guard_kills;
+        add(&mut self.faults, &other.faults);
+        add(&mut self.reasons, &other.reasons);
+        add(&mut self.excused, &other.excused);
+        self.violations.extend(other.violations);
+    }
+
+    pub fn close(&mut self, seconds: f64) {
+        self.v = 1;
+        self.seconds = seconds;
+        self.hours_per_minute = self.hours / seconds.max(0.001) * 60.0;
+        self.violations.sort_by_key(|it| it.seed);
+        let never = |kind: &&str| !self.faults.contains_key(*kind);
+        self.never_injected = Fault::KINDS.iter().copied().filter(never).collect();
+        let codes = CODES.iter().map(|it| it.code).filter(|code| in_reach(code));
+        let unreached = |code: &&str| !self.reasons.contains_key(*code);
+        self.never_reached = codes.filter(unreached).collect();
+    }
+
+    /// Nothing was broken, and the simulator did what it is for.
+    pub fn is_good(&self) -> bool {
+        let idle = !self.never_injected.is_empty() || !self.never_reached.is_empty();
+        self.violations.is_empty() && !(idle && self.schedules >= COUNTS_FROM)
+    }
+}
