@@ -122,9 +122,9 @@ impl World<'_> {
             self.give(node, Input::AppNotStarted { why: "no data".to_owned() });
             return;
         };
-        if std::mem::take(&mut data.unclean) && cuts {
+        if let Some(stays) = data.unclean.take().filter(|_| cuts) {
             let len = data.rows.len().saturating_sub(usize::try_from(most).expect("a few"));
-            data.cut(len);
+            data.cut(len.max(stays.min(data.rows.len())));
         }
         let rows = data.rows.len();
         it.pids += 1;
@@ -147,7 +147,7 @@ impl World<'_> {
             // A stopped process does not end by being asked.
             let at = (self.t + ms).max(self.nodes[node].app_until());
             if let Some(data) = &mut self.nodes[node].volume.data {
-                data.unclean = false;
+                data.unclean = None;
             }
             self.at(at, Event::AppEnds { node, pid });
         }
@@ -158,7 +158,7 @@ impl World<'_> {
         let it = &mut self.nodes[node];
         let Some(app) = it.app.take_if(|app| app.pid == pid && !app.dying) else { return };
         if let Some(data) = &mut it.volume.data {
-            data.unclean |= app.writable;
+            data.unclean = app.cut_from().or(data.unclean);
         }
         let exit = Exit::Code(i32::from(app.writable));
         let t = self.t;
@@ -188,9 +188,10 @@ impl World<'_> {
 
     pub(super) fn dead(&mut self, node: Place, pid: u32, told: bool) {
         let it = &mut self.nodes[node];
+        it.trouble.thawed_late = false;
         if let Some(app) = it.app.take_if(|app| app.pid == pid) {
             if let Some(data) = &mut it.volume.data {
-                data.unclean |= app.writable;
+                data.unclean = app.cut_from().or(data.unclean);
             }
             self.give(node, Input::AppExited { pid, exit: Exit::Signal(9) });
         }
@@ -230,6 +231,7 @@ impl World<'_> {
         }
         let Some((pid, _)) = it.guard.armed.filter(|(_, kill_at)| *kill_at <= now) else { return };
         it.guard.armed = None;
+        it.trouble.thawed_late = it.trouble.node_paused == t;
         self.trace.line(t, node, "guard-kills", || format!("pid {pid}"));
         self.check.guard_kills += 1;
         let ids: Vec<OpId> = self.nodes[node].hooks.keys().copied().collect();
@@ -268,7 +270,8 @@ impl World<'_> {
         let acts = self.rng.within(1, most) + slow;
         let ends = acts + self.rng.within(0, most);
         let clock = self.nodes[node].clock;
-        let over = call.valid_until.map_or(now + call.timeout, |until| until.min(now + call.timeout));
+        let over =
+            call.valid_until.map_or(now + call.timeout, |until| until.min(now + call.timeout));
         let t = self.t;
         if hook != Hook::Health {
             self.trace.line(t, node, "hook", || format!("{hook} {ill:?}"));
@@ -299,5 +302,4 @@ impl World<'_> {
         }
         self.give(node, Input::HookEnded { id, end });
     }
-
 }

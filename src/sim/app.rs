@@ -7,8 +7,8 @@
 use super::fault::Place;
 use std::collections::BTreeMap;
 
-/// Rows that a start after a crash as primary may cut off, also acknowledged ones (MariaDB's
-/// `init-rpl-role=SLAVE` removes what the engine had not committed).
+/// Rows that a start after a crash as primary may cut off, those that others acknowledged too
+/// (MariaDB's `init-rpl-role=SLAVE` removes what the engine had not committed).
 pub const CUT_MOST: u64 = 2;
 
 /// The data directory.
@@ -17,8 +17,9 @@ pub struct Data {
     pub rows: Vec<u64>,
     /// So many were acknowledged to somebody: a crash keeps them.
     pub safe: usize,
-    /// It ended while it was the primary, without being asked to.
-    pub unclean: bool,
+    /// It ended as a primary whose commits waited for others, without being asked to: so many rows
+    /// were there when they began to.
+    pub unclean: Option<usize>,
 }
 
 impl Data {
@@ -64,6 +65,8 @@ pub struct App {
     /// It tells the primary what it has.
     pub acks: bool,
     pub need: Need,
+    /// The rows that were there when commits began to wait for others.
+    pub before_need: usize,
     /// What each replica has told.
     pub got: BTreeMap<Place, usize>,
     /// So many rows were acknowledged to clients.
@@ -82,10 +85,16 @@ impl App {
             receives: None,
             acks: false,
             need: Need::default(),
+            before_need: rows,
             got: BTreeMap::new(),
             acked: rows,
             dying: false,
         }
+    }
+
+    /// Where a cut stops that a start after this moment's death may make.
+    pub fn cut_from(&self) -> Option<usize> {
+        (self.writable && self.need.acks > 0).then_some(self.before_need)
     }
 
     /// How many of `rows` are acknowledged by enough. `any`: by whomever, as MariaDB counts.

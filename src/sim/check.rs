@@ -72,7 +72,7 @@ impl World<'_> {
     }
 
     fn writable(&self) -> usize {
-        self.nodes.iter().filter(|node| node.writable(self.t)).count()
+        self.nodes.iter().filter(|node| node.counts_as_writable(self.t)).count()
     }
 
     /// After whatever may make somebody writable.
@@ -169,9 +169,10 @@ impl World<'_> {
     pub(super) fn judge(&mut self) {
         let t = self.t;
         let stuck = |stop: u64| t - stop > STOP_MOST;
-        let late = self.nodes.iter().any(|node| {
-            node.process.as_ref().is_some_and(|it| it.stop_by.is_some_and(stuck))
-        });
+        let late = self
+            .nodes
+            .iter()
+            .any(|node| node.process.as_ref().is_some_and(|it| it.stop_by.is_some_and(stuck)));
         if late {
             self.broken(STOP_TOO_LONG);
         }
@@ -194,7 +195,9 @@ impl World<'_> {
     fn converged(&self) -> Result<(), String> {
         let t = self.t;
         let leader = self.nodes.iter().position(|node| node.writable(t));
-        let Some(leader) = leader else { return Err(format!("nobody is writable; {}", self.states())) };
+        let Some(leader) = leader else {
+            return Err(format!("nobody is writable; {}", self.states()));
+        };
         for (place, node) in self.nodes.iter().enumerate() {
             let follows = node.app.as_ref().and_then(|app| app.receives);
             if place != leader && follows != Some(leader) {
@@ -219,9 +222,10 @@ impl World<'_> {
         }
         let sync: Option<SyncValue> = self.stored(self.keys.sync().as_str());
         let has = |node: &super::node::SimNode| {
-            node.volume.data.as_ref().is_some_and(|data| {
-                self.check.promised.iter().all(|row| data.has(*row))
-            })
+            node.volume
+                .data
+                .as_ref()
+                .is_some_and(|data| self.check.promised.iter().all(|row| data.has(*row)))
         };
         if let Some(sync) = sync {
             let mut named = self.nodes.iter().filter(|node| sync.members.contains(&node.name));
@@ -231,9 +235,9 @@ impl World<'_> {
         }
         let term: Option<TermValue> = self.stored(self.keys.term().as_str());
         let listed = term.is_some_and(|term| {
-            term.eligible.iter().any(|member| {
-                self.nodes.iter().any(|node| node.volume.disk == member.disk)
-            })
+            term.eligible
+                .iter()
+                .any(|member| self.nodes.iter().any(|node| node.volume.disk == member.disk))
         });
         (!listed).then_some("nobody of the list has its disk any more")
     }

@@ -64,39 +64,114 @@ pub enum Change {
 /// Times are milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    ConsulLost { node: Place, lost: Lost, ms: u64 },
-    ConsulSlow { node: Place, by: u64, ms: u64 },
-    ConsulLoss { node: Place, per_mille: u64, ms: u64 },
+    ConsulLost {
+        node: Place,
+        lost: Lost,
+        ms: u64,
+    },
+    ConsulSlow {
+        node: Place,
+        by: u64,
+        ms: u64,
+    },
+    ConsulLoss {
+        node: Place,
+        per_mille: u64,
+        ms: u64,
+    },
     /// One way only.
-    PeerCut { from: Place, to: Place, ms: u64 },
-    PeerSlow { node: Place, by: u64, ms: u64 },
+    PeerCut {
+        from: Place,
+        to: Place,
+        ms: u64,
+    },
+    PeerSlow {
+        node: Place,
+        by: u64,
+        ms: u64,
+    },
     /// Cut off from everybody, Consul too.
-    Isolated { node: Place, ms: u64 },
+    Isolated {
+        node: Place,
+        ms: u64,
+    },
     /// `mid`: between a step and its effects.
-    SidecarPaused { node: Place, ms: u64, mid: bool },
-    AppPaused { node: Place, ms: u64 },
-    NodePaused { node: Place, ms: u64 },
-    SidecarKilled { node: Place, back: u64 },
-    AppKilled { node: Place },
-    CrashLoop { node: Place, times: u64 },
-    NodeCrashed { node: Place, volume: Volume, back: u64 },
-    VolumeFails { node: Place, ms: u64 },
-    WallJump { node: Place, by: i64 },
-    HookIll { node: Place, hook: Hook, ill: Ill, times: u64 },
-    ReplicationSlow { node: Place, by: u64, ms: u64 },
+    SidecarPaused {
+        node: Place,
+        ms: u64,
+        mid: bool,
+    },
+    AppPaused {
+        node: Place,
+        ms: u64,
+    },
+    NodePaused {
+        node: Place,
+        ms: u64,
+    },
+    SidecarKilled {
+        node: Place,
+        back: u64,
+    },
+    AppKilled {
+        node: Place,
+    },
+    CrashLoop {
+        node: Place,
+        times: u64,
+    },
+    NodeCrashed {
+        node: Place,
+        volume: Volume,
+        back: u64,
+    },
+    VolumeFails {
+        node: Place,
+        ms: u64,
+    },
+    WallJump {
+        node: Place,
+        by: i64,
+    },
+    HookIll {
+        node: Place,
+        hook: Hook,
+        ill: Ill,
+        times: u64,
+    },
+    ReplicationSlow {
+        node: Place,
+        by: u64,
+        ms: u64,
+    },
     LeaderGarbage,
     LeaderDeleted,
-    MemberDeleted { node: Place },
-    MemberGarbage { node: Place },
+    MemberDeleted {
+        node: Place,
+    },
+    MemberGarbage {
+        node: Place,
+    },
     RequestGarbage,
     SessionKilled,
-    ConsulLeaderless { ms: u64 },
-    ConsulBehind { ms: u64 },
+    ConsulLeaderless {
+        ms: u64,
+    },
+    ConsulBehind {
+        ms: u64,
+    },
     /// Breaks an assumption of the safety argument; only when asked for.
-    SnapshotRestored { old: u64 },
-    Asked { node: Place, ask: Ask },
+    SnapshotRestored {
+        old: u64,
+    },
+    Asked {
+        node: Place,
+        ask: Ask,
+    },
     Configured(Change),
-    Upgraded { node: Place },
+    Upgraded {
+        node: Place,
+    },
 }
 
 impl Fault {

@@ -100,7 +100,7 @@ impl World<'_> {
                 let source = fact(call, "SOURCE_NODE").and_then(|name| self.place(name));
                 let Some(from) = source.filter(|from| self.reaches(node, *from)) else { return 1 };
                 let mut data = self.nodes[from].volume.data.clone().unwrap_or_default();
-                data.unclean = false;
+                data.unclean = None;
                 self.nodes[node].volume.data = Some(data);
                 0
             }
@@ -114,7 +114,7 @@ impl World<'_> {
                 let Some(own) = &mut self.nodes[node].volume.data else { return 1 };
                 let common = own.common(&theirs);
                 own.cut(common);
-                own.unclean = false;
+                own.unclean = None;
                 0
             }
             Some(_) | None => 1,
@@ -123,12 +123,17 @@ impl World<'_> {
 
     /// Whether the other one's application can be talked to.
     fn reaches(&self, from: Place, to: Place) -> bool {
-        from != to && !self.is_cut(from, to) && !self.is_cut(to, from) && self.nodes[to].serves(self.t)
+        from != to
+            && !self.is_cut(from, to)
+            && !self.is_cut(to, from)
+            && self.nodes[to].serves(self.t)
     }
 
     fn replicate(&mut self, node: Place, call: &HookCall) -> i32 {
         let primary = fact(call, "PRIMARY_NODE").and_then(|name| self.place(name));
-        let Some(primary) = primary.filter(|primary| self.reaches(node, *primary)) else { return 1 };
+        let Some(primary) = primary.filter(|primary| self.reaches(node, *primary)) else {
+            return 1;
+        };
         let acks = fact(call, "SYNC_SELF").is_some_and(|part| part != "no");
         let theirs = self.nodes[primary].volume.data.clone().unwrap_or_default();
         let t = self.t;
@@ -183,7 +188,11 @@ impl World<'_> {
         let of = names.split(',').filter_map(|name| self.place(name)).collect();
         let t = self.t;
         self.trace.line(t, node, "sync", || format!("{acks} of {names:?}"));
-        if let Some(app) = &mut self.nodes[node].app {
+        let it = &mut self.nodes[node];
+        if let (Some(app), Some(data)) = (&mut it.app, &it.volume.data) {
+            if app.need.acks == 0 {
+                app.before_need = data.rows.len();
+            }
             app.need = Need { acks, of };
         }
         self.acknowledge(node);
@@ -193,7 +202,9 @@ impl World<'_> {
     fn position(&mut self, node: Place, call: &HookCall) -> (i32, Option<String>) {
         let it = &mut self.nodes[node];
         let rows = it.volume.data.as_ref().map_or(0, |data| data.rows.len());
-        if fact(call, "FREEZE").is_some() && let Some(app) = &mut it.app {
+        if fact(call, "FREEZE").is_some()
+            && let Some(app) = &mut it.app
+        {
             app.receives = None;
         }
         (0, Some(format!("{{\"order\":{rows},\"lag_seconds\":0.0,\"text\":\"\"}}")))

@@ -60,7 +60,10 @@ impl World<'_> {
         }
         if self.consul_refuses(node) {
             let result = Err(StoreError::NotSent("nobody listens".into()));
-            self.after(1, Event::Input { node, process: id, input: Input::StoreReply { op, result } });
+            self.after(
+                1,
+                Event::Input { node, process: id, input: Input::StoreReply { op, result } },
+            );
             return;
         }
         if let Some(process) = self.process(node, id) {
@@ -123,7 +126,8 @@ impl World<'_> {
         let t = self.t;
         let key = if what == 0 { self.keys.leader() } else { self.keys.state() };
         let refused = self.consul_refuses(node);
-        let lost = self.consul_loses(node, Lost::Requests) || self.consul_loses(node, Lost::Replies);
+        let lost =
+            self.consul_loses(node, Lost::Requests) || self.consul_loses(node, Lost::Replies);
         let Some(it) = self.process(node, process) else { return };
         let watch = &mut it.watches[what];
         if watch.turn != turn || watch.rests {
@@ -302,4 +306,3 @@ pub(super) fn entries(seen: memory::Seen) -> Vec<Entry> {
     };
     seen.rows.into_iter().map(entry).collect()
 }
-

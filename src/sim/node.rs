@@ -112,6 +112,8 @@ pub struct Trouble {
     pub app_paused: u64,
     pub node_paused: u64,
     pub replication_slow: (u64, u64),
+    /// The guard was frozen too, beyond the time to kill.
+    pub thawed_late: bool,
     pub crash_loop: u64,
     pub ills: Vec<(Hook, Ill, u64)>,
 }
@@ -143,6 +145,14 @@ impl SimNode {
     /// It would accept a write at this moment.
     pub fn writable(&self, t: u64) -> bool {
         self.app.as_ref().is_some_and(|app| app.writable) && self.app_until() <= t
+    }
+
+    /// The same, but for the moments between a thaw of the whole machine and the kill by its guard,
+    /// which was frozen too: an assumption of the safety argument excludes them, and acknowledged
+    /// rows must survive them all the same.
+    pub fn counts_as_writable(&self, t: u64) -> bool {
+        let thawed = self.trouble.thawed_late || self.trouble.node_paused == t;
+        self.writable(t) && !thawed
     }
 
     pub fn serves(&self, t: u64) -> bool {

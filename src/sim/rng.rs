@@ -31,6 +31,12 @@ impl Rng {
         first + self.below(last - first + 1)
     }
 
+    /// From -`most` to `most`.
+    pub fn around(&mut self, most: i64) -> i64 {
+        let width = u64::try_from(2 * most + 1).expect("positive");
+        i64::try_from(self.below(width)).expect("below an i64") - most
+    }
+
     pub fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1_000) < per_mille
     }

@@ -185,7 +185,7 @@ impl World<'_> {
         let salt = self.rng.within(1_000_000, 900_000_000);
         let disk = self.fresh("disk");
         let it = &mut self.nodes[node];
-        let writable = it.app.take().is_some_and(|app| app.writable);
+        let cut = it.app.take().and_then(|app| app.cut_from());
         it.hooks.clear();
         it.guard.armed = None;
         it.clock.offset = salt;
@@ -194,7 +194,7 @@ impl World<'_> {
         it.trouble.node_paused = 0;
         self.trace.line(t, node, "node-dead", || format!("volume {volume:?}"));
         if let Some(data) = &mut it.volume.data {
-            data.unclean |= writable;
+            data.unclean = cut.or(data.unclean);
         }
         match volume {
             Volume::Old => {}
@@ -318,11 +318,20 @@ impl World<'_> {
                 .filter(|(_, running)| running.ill.is_some())
                 .map(|(id, _)| *id)
                 .collect();
+            if trouble.node_paused > t {
+                it.trouble.node_paused = t;
+            }
             if trouble.sidecar_paused.max(trouble.app_paused).max(trouble.node_paused) > t {
                 self.after(0, Event::Resume { node });
             }
             for id in hung {
                 self.hook_over(node, id, HookEnd::Exit { code: 1 });
+            }
+        }
+        // What a full disk has stopped waits for a person: who mends the disk starts it again.
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].process.as_ref().is_some_and(|it| it.node.has_failed()) {
+                self.sidecar_dies(node, 1_000);
             }
         }
         self.consul.elect(At(t));

@@ -60,7 +60,7 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
         hold: rng.chance(700),
         sync,
         any_acks: rng.chance(500),
-        rates: (0..nodes).map(|_| rng.within(0, 18_000).cast_signed() - 9_000).collect(),
+        rates: (0..nodes).map(|_| rng.around(9_000)).collect(),
         net: rng.pick(&[1, 4, 20]),
         hook: rng.pick(&[30, 100, 600]),
         faults: Vec::new(),
@@ -75,9 +75,10 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
         plan.faults.push((at, fault));
     }
     if shape.restore {
-        plan.faults.push((rng.within(faulty / 2, faulty - 1), Fault::SnapshotRestored {
-            old: rng.within(100, 20_000),
-        }));
+        plan.faults.push((
+            rng.within(faulty / 2, faulty - 1),
+            Fault::SnapshotRestored { old: rng.within(100, 20_000) },
+        ));
     }
     one_disk(&mut plan, &mut rng);
     plan.faults.sort_by_key(|(at, _)| *at);
@@ -178,9 +179,7 @@ fn fault(kind: &str, plan: &Plan, rng: &mut Rng) -> Fault {
             Fault::NodeCrashed { node, volume, back }
         }
         "volume-fails" => Fault::VolumeFails { node, ms },
-        "wall-jump" => {
-            Fault::WallJump { node, by: rng.within(0, 7_200_000).cast_signed() - 3_600_000 }
-        }
+        "wall-jump" => Fault::WallJump { node, by: rng.around(3_600_000) },
         "hook-ill" => {
             let ills = [Ill::Slow(by), Ill::Hang, Ill::HangAfter, Ill::Fail, Ill::HalfDone];
             let ill = rng.pick(&ills);

@@ -28,33 +28,105 @@ pub enum Event {
     Fault(usize),
     /// An operator's second half of a fault.
     Later(Fault),
-    Start { node: Place },
-    Wake { node: Place, process: u64 },
-    Resume { node: Place },
-    Input { node: Place, process: u64, input: Input },
+    Start {
+        node: Place,
+    },
+    Wake {
+        node: Place,
+        process: u64,
+    },
+    Resume {
+        node: Place,
+    },
+    Input {
+        node: Place,
+        process: u64,
+        input: Input,
+    },
     /// A request reaches Consul.
-    Arrive { node: Place, process: u64, op: OpId, call: Call },
-    StoreAnswer { node: Place, process: u64, op: OpId, result: Result<Answer, StoreError> },
-    PeerArrives { from: Place, process: u64, op: OpId, call: Box<crate::decide::peer::PeerCall> },
+    Arrive {
+        node: Place,
+        process: u64,
+        op: OpId,
+        call: Call,
+    },
+    StoreAnswer {
+        node: Place,
+        process: u64,
+        op: OpId,
+        result: Result<Answer, StoreError>,
+    },
+    PeerArrives {
+        from: Place,
+        process: u64,
+        op: OpId,
+        call: Box<crate::decide::peer::PeerCall>,
+    },
     PeerAnswer {
         node: Place,
         process: u64,
         op: OpId,
         result: Result<crate::decide::peer::Told, crate::decide::peer::PeerError>,
     },
-    Watch { node: Place, process: u64, what: usize, turn: u64 },
-    Watched { node: Place, process: u64, what: usize, turn: u64 },
-    Volume { node: Place, process: u64, effect: Box<Effect> },
-    HookActs { node: Place, id: OpId },
-    HookEnds { node: Place, id: OpId },
-    HookKilled { node: Place, id: OpId },
-    Guard { node: Place },
-    Dead { node: Place, pid: u32, told: bool },
-    AppEnds { node: Place, pid: u32 },
-    Left { node: Place, process: u64 },
-    Write { node: Place, pid: u32 },
-    Pull { node: Place, pid: u32 },
-    Ack { node: Place, pid: u32, from: Place, len: usize },
+    Watch {
+        node: Place,
+        process: u64,
+        what: usize,
+        turn: u64,
+    },
+    Watched {
+        node: Place,
+        process: u64,
+        what: usize,
+        turn: u64,
+    },
+    Volume {
+        node: Place,
+        process: u64,
+        effect: Box<Effect>,
+    },
+    HookActs {
+        node: Place,
+        id: OpId,
+    },
+    HookEnds {
+        node: Place,
+        id: OpId,
+    },
+    HookKilled {
+        node: Place,
+        id: OpId,
+    },
+    Guard {
+        node: Place,
+    },
+    Dead {
+        node: Place,
+        pid: u32,
+        told: bool,
+    },
+    AppEnds {
+        node: Place,
+        pid: u32,
+    },
+    Left {
+        node: Place,
+        process: u64,
+    },
+    Write {
+        node: Place,
+        pid: u32,
+    },
+    Pull {
+        node: Place,
+        pid: u32,
+    },
+    Ack {
+        node: Place,
+        pid: u32,
+        from: Place,
+        len: usize,
+    },
     Elect,
     CatchUp,
     Snapshot,
@@ -207,7 +279,10 @@ impl<'a> World<'a> {
 
     pub fn now(&self, node: Place) -> Now {
         let it = &self.nodes[node];
-        Now { at: it.clock.local(self.t), wall: (WALL + self.t).saturating_add_signed(it.wall_ahead) }
+        Now {
+            at: it.clock.local(self.t),
+            wall: (WALL + self.t).saturating_add_signed(it.wall_ahead),
+        }
     }
 
     pub fn place(&self, name: &str) -> Option<Place> {
@@ -268,7 +343,23 @@ impl<'a> World<'a> {
             Effect::RunHook(call) => call.valid_until.is_some(),
             Effect::Call { valid_until, .. } => valid_until.is_some(),
             Effect::Arm { .. } | Effect::Extend { .. } | Effect::KillTree => true,
-            _ => false,
+            Effect::CancelHook { .. }
+            | Effect::StartApp
+            | Effect::TermApp
+            | Effect::Disarm
+            | Effect::PersistFloor(_)
+            | Effect::PersistFollows(_)
+            | Effect::PersistClusterId(_)
+            | Effect::PersistConfig(_)
+            | Effect::WriteMarker
+            | Effect::RemoveMarker
+            | Effect::Wipe
+            | Effect::Backup { .. }
+            | Effect::PeerCall { .. }
+            | Effect::PeerAnswer { .. }
+            | Effect::ActionReply { .. }
+            | Effect::Decided(_)
+            | Effect::Exit { .. } => false,
         };
         let t = self.t;
         let it = &mut self.nodes[node];
@@ -282,7 +373,13 @@ impl<'a> World<'a> {
 
     fn set_wake(&mut self, node: Place) {
         let (t, clock) = (self.t, self.nodes[node].clock);
+        // Stopped: its timer goes off when it goes on.
+        let stopped = self.nodes[node].sidecar_until() > t;
         let Some(process) = &mut self.nodes[node].process else { return };
+        if stopped {
+            process.wake = 0;
+            return;
+        }
         let wake = clock.global(process.node.wake()).max(t + 1);
         if process.wake > t && process.wake <= wake {
             return;
