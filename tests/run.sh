@@ -175,6 +175,9 @@ step footprint "$examples/footprint" "${binaries[@]}" --check --seconds 10 --tim
 if [ -d tests/lease_model ]; then
     step model cargo test --locked --profile model --features mutants --test lease_model
 fi
+# The whole core in virtual time; docs/safety.md.
+step simulator cargo run --locked --profile model --features mutants --bin lictor -- \
+    sim --seeds 1..300 --jobs 2
 
 say "all steps, $SECONDS s"
 printf '%s\n' "${closing[@]}"

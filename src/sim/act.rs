@@ -122,7 +122,7 @@ impl World<'_> {
             self.give(node, Input::AppNotStarted { why: "no data".to_owned() });
             return;
         };
-        if let Some(stays) = data.unclean.take().filter(|_| cuts) {
+        if let Some(stays) = data.unclean.take().filter(|_| cuts && data.cuts) {
             let len = data.rows.len().saturating_sub(usize::try_from(most).expect("a few"));
             data.cut(len.max(stays.min(data.rows.len())));
         }

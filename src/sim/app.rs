@@ -20,6 +20,10 @@ pub struct Data {
     /// It ended as a primary whose commits waited for others, without being asked to: so many rows
     /// were there when they began to.
     pub unclean: Option<usize>,
+    /// The epoch under which it was last a primary, until it follows another one.
+    pub led: Option<u64>,
+    /// The next start may cut: another one leads a later epoch (as `pre-start` of MariaDB decides).
+    pub cuts: bool,
 }
 
 impl Data {

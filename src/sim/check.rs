@@ -228,6 +228,10 @@ impl World<'_> {
                 .is_some_and(|data| self.check.promised.iter().all(|row| data.has(*row)))
         };
         if let Some(sync) = sync {
+            let lost = self.check.disk_lost.map(|place| &self.nodes[place].name);
+            if lost.is_some_and(|name| sync.members.contains(name)) {
+                return Some("a node of the sync set lost its disk: its answer cannot be had");
+            }
             let mut named = self.nodes.iter().filter(|node| sync.members.contains(&node.name));
             if !named.any(has) {
                 return Some("nobody of the sync set has every acknowledged row any more");

@@ -19,6 +19,10 @@ fn fact<'a>(call: &'a HookCall, name: &str) -> Option<&'a str> {
     call.facts.get(&format!("LICTOR_{name}")).map(String::as_str)
 }
 
+fn number(call: &HookCall, name: &str) -> u64 {
+    fact(call, name).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 impl World<'_> {
     pub(super) fn hook_acts(&mut self, node: Place, id: OpId) {
         let Some(running) = self.nodes[node].hooks.get(&id) else { return };
@@ -77,17 +81,27 @@ impl World<'_> {
         let serves = self.nodes[node].serves(self.t);
         let code = match call.hook {
             Hook::Bootstrap => self.bootstrap(node, call),
-            Hook::PreStart | Hook::Reload | Hook::Backup | Hook::Verify => 0,
+            Hook::PreStart => self.pre_start(node, call),
+            Hook::Reload | Hook::Backup | Hook::Verify => 0,
             Hook::Replicate | Hook::Promote | Hook::Demote | Hook::Sync if !serves => 1,
             Hook::Position | Hook::Health if !serves => 1,
             Hook::Replicate => self.replicate(node, call),
-            Hook::Promote => self.promote(node),
+            Hook::Promote => self.promote(node, call),
             Hook::Demote => self.demote(node),
             Hook::Sync => self.sync(node, call),
             Hook::Health => 0,
             Hook::Position => return self.position(node, call),
         };
         (code, None)
+    }
+
+    fn pre_start(&mut self, node: Place, call: &HookCall) -> i32 {
+        let other = fact(call, "PRIMARY_NODE").is_some_and(|name| self.place(name) != Some(node));
+        let epoch = number(call, "PRIMARY_EPOCH");
+        if let Some(data) = &mut self.nodes[node].volume.data {
+            data.cuts = other && data.led.is_some_and(|led| epoch > led);
+        }
+        0
     }
 
     fn bootstrap(&mut self, node: Place, call: &HookCall) -> i32 {
@@ -101,6 +115,7 @@ impl World<'_> {
                 let Some(from) = source.filter(|from| self.reaches(node, *from)) else { return 1 };
                 let mut data = self.nodes[from].volume.data.clone().unwrap_or_default();
                 data.unclean = None;
+                data.led = None;
                 self.nodes[node].volume.data = Some(data);
                 0
             }
@@ -138,12 +153,13 @@ impl World<'_> {
         let theirs = self.nodes[primary].volume.data.clone().unwrap_or_default();
         let t = self.t;
         let it = &mut self.nodes[node];
-        let (Some(own), Some(app)) = (&it.volume.data, &mut it.app) else { return 1 };
+        let (Some(own), Some(app)) = (&mut it.volume.data, &mut it.app) else { return 1 };
         app.writable = false;
         app.need = Need::default();
         if !own.is_begin_of(&theirs) {
             return DIVERGED;
         }
+        own.led = None;
         app.acks = acks;
         let pulls = app.receives.replace(primary).is_some();
         let pid = app.pid;
@@ -154,13 +170,16 @@ impl World<'_> {
         0
     }
 
-    fn promote(&mut self, node: Place) -> i32 {
-        let t = self.t;
+    fn promote(&mut self, node: Place, call: &HookCall) -> i32 {
+        let (t, epoch) = (self.t, number(call, "EPOCH"));
         let it = &mut self.nodes[node];
         let Some(app) = &mut it.app else { return 1 };
         app.receives = None;
         app.got.clear();
         let rows = it.volume.data.as_ref().map_or(0, |data| data.rows.len());
+        if let Some(data) = &mut it.volume.data {
+            data.led = Some(epoch);
+        }
         app.acked = rows;
         app.writable = true;
         let (pid, begins) = (app.pid, !std::mem::replace(&mut app.writes, true));

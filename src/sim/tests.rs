@@ -34,7 +34,7 @@ fn seeds_that_failed_once_are_good_now() {
 fn planted_faults_are_found() {
     use crate::decide::lead::mutant::{self, Mutant};
     const SEEDS_MOST: u64 = 400;
-    for planted in [Mutant::M03, Mutant::M04] {
+    for planted in [Mutant::M02, Mutant::M03, Mutant::M04, Mutant::M09, Mutant::M17] {
         mutant::set(Some(planted));
         let found =
             (1..=SEEDS_MOST).find(|seed| run(&plan(*seed, &SHAPE), false).check.broken.is_some());
