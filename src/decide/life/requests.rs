@@ -62,6 +62,8 @@ pub(crate) struct Desk {
     pub result_again: Option<At>,
     /// Candidates of a switchover are being asked until then.
     pub choosing: Option<At>,
+    /// The successor of a switchover is waited for until then, to be let in by the `sync` hook.
+    letting_in: Option<At>,
     /// The round of questions before a failover is answered.
     round: Option<failover::Round>,
     /// An operator's order to this node to lead.

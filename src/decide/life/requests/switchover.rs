@@ -11,6 +11,8 @@ use crate::decide::types::NodeName;
 const CANDIDATE_SILENCE: Span = Span::secs(3);
 /// How long the candidates' positions are waited for; asked before anything stops.
 const CHOOSE_MOST: Span = Span(500);
+/// How long a switchover waits for the `sync` hook that lets its successor in.
+const LET_IN_MOST: Span = Span::secs(2);
 
 impl Node {
     pub(super) fn answer_switchover(
@@ -34,6 +36,16 @@ impl Node {
         }
         let outcome = match self.choose(wanted.as_ref()) {
             Ok(_) if wanted.is_none() && self.still_asking(now, out) => return None,
+            Ok(to) if self.is_outside(&to) => {
+                let until = *self.desk.letting_in.get_or_insert(now + LET_IN_MOST);
+                if now < until {
+                    return None;
+                }
+                Outcome::refused(format!(
+                    "{to} was just counted among those who acknowledge, and the sync hook has not \
+                     let it in yet; ask again"
+                ))
+            }
             Ok(to) => {
                 let reason = format!("switching over to {to}");
                 Outcome::started(to, reason)
@@ -41,7 +53,16 @@ impl Node {
             Err(reason) => Outcome::refused(reason),
         };
         self.desk.choosing = None;
+        self.desk.letting_in = None;
         Some(outcome)
+    }
+
+    /// Whether this member is counted already, and the application does not take its
+    /// acknowledgements yet: a demotion now would cut the `sync` hook short that lets it in, and it
+    /// could not receive the rest (MariaDB's account of it is locked until then).
+    fn is_outside(&self, node: &NodeName) -> bool {
+        let counted = self.sync_seen().is_some_and(|sync| sync.members.contains(node));
+        counted && !self.lead.sync_in_force().members.contains(node)
     }
 
     /// The next leader knows what became of it.
@@ -104,10 +125,10 @@ impl Node {
         })
     }
 
-    /// Who is not held down first, then position, then priority.
-    fn standing_of(&self, member: &MemberValue) -> (bool, Option<u64>, u32) {
+    /// Who is let in and not held down first, then position, then priority.
+    fn standing_of(&self, member: &MemberValue) -> (bool, bool, Option<u64>, u32) {
         let free = member.held_until.is_none_or(|until| until < self.wall);
-        (free, self.peers.order_of(&member.node), member.priority)
+        (!self.is_outside(&member.node), free, self.peers.order_of(&member.node), member.priority)
     }
 
     fn fit(&self, member: &MemberValue) -> Result<(), String> {

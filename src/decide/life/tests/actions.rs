@@ -389,3 +389,54 @@ fn who_has_seen_less_is_not_adopted_by_oversight() {
     assert_eq!(world.state(), "primary", "{:?}", world.log);
     assert!(world.epoch() > Epoch(9), "above all that anybody has seen");
 }
+
+/// A primary in sync mode with two counted replicas; the hook that lets `c` in is held.
+fn letting_c_in() -> World {
+    let mut world = primary(SyncMode::On);
+    world.member_b();
+    world.pass(1_500);
+    let set = |world: &World| world.node.sync_seen().map(|sync| sync.members.clone());
+    let named = |names: &[&str]| Some(names.iter().map(|name| (*name).into()).collect());
+    assert_eq!(set(&world), named(&["a", "b"]), "{:?}", world.log);
+    world.held = vec!["sync"];
+    let follows = Follows { epoch: world.epoch(), node: "a".into(), run: RunId::new("run-a") };
+    let cluster = world.node.cluster_id();
+    let mut record = member("c", cluster, "replica", world.epoch(), Some(follows));
+    record.priority = 200;
+    world.put(world.node.keys().member(&"c".into()), &encode(&record));
+    for _ in 0..40 {
+        if set(&world) == named(&["a", "b", "c"]) {
+            break;
+        }
+        world.pass(50);
+    }
+    assert_eq!(set(&world), named(&["a", "b", "c"]), "{:?}", world.log);
+    world.log.clear();
+    world
+}
+
+#[test]
+fn a_switchover_waits_until_its_successor_is_let_in() {
+    let mut world = letting_c_in();
+    let request = asked(&world, "switchover", &[("to", "c")]);
+    put_request(&mut world, "r1", &request);
+    world.pass(300);
+    assert_eq!(world.state(), "primary", "the hook that lets it in still runs: {:?}", world.log);
+    world.done(Hook::Sync);
+    world.pass(300);
+    assert!(world.has("run demote"), "{:?}", world.log);
+    // Not for ever, and not by losing the primary.
+    let mut world = letting_c_in();
+    let request = asked(&world, "switchover", &[("to", "c")]);
+    put_request(&mut world, "r1", &request);
+    world.pass(3_000);
+    let result = result_of(&world, "r1");
+    assert_eq!(result.status, RequestStatus::Refused);
+    assert!(result.reason.contains("has not let it in yet"), "{}", result.reason);
+    assert_eq!(world.state(), "primary");
+    // Nobody chooses it while another is inside, whatever its priority.
+    let mut world = letting_c_in();
+    assert_eq!(world.node.choose(None), Ok("b".into()));
+    world.done(Hook::Sync);
+    assert_eq!(world.node.choose(None), Ok("c".into()));
+}
