@@ -390,8 +390,9 @@ impl<'a> World<'a> {
     }
 
     pub fn resume(&mut self, node: Place) {
+        // It needs no sidecar.
+        self.guard_looks(node);
         if self.nodes[node].sidecar_until() <= self.t {
-            self.guard_looks(node);
             self.give(node, Input::Tick);
         }
         self.check_writable();
