@@ -39,7 +39,40 @@ pub(super) struct Kv {
     index: u64,
 }
 
+/// What stood before a transaction's writes, one after the other.
+pub(super) struct Undo {
+    index: u64,
+    before: Vec<(String, Option<Row>, Option<u64>)>,
+}
+
 impl Kv {
+    pub fn undo(&self) -> Undo {
+        Undo { index: self.index, before: Vec::new() }
+    }
+
+    /// Before a write to this key, or to all that is under it.
+    pub fn keep(&self, undo: &mut Undo, key: &str, tree: bool) {
+        let under = self.under(key).filter(|_| tree).map(|(key, _)| key.as_str());
+        for key in under.chain([key]) {
+            let (row, tomb) = (self.rows.get(key).cloned(), self.tombs.get(key).copied());
+            undo.before.push((key.to_owned(), row, tomb));
+        }
+    }
+
+    pub fn roll_back(&mut self, undo: Undo) {
+        self.index = undo.index;
+        for (key, row, tomb) in undo.before.into_iter().rev() {
+            match tomb {
+                Some(index) => self.tombs.insert(key.clone(), index),
+                None => self.tombs.remove(&key),
+            };
+            match row {
+                Some(row) => self.rows.insert(key, row),
+                None => self.rows.remove(&key),
+            };
+        }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Row> {
         self.rows.get(key)
     }

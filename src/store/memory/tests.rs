@@ -187,3 +187,32 @@ fn without_a_leader_nothing_is_written_and_the_outcome_is_not_known() {
     let told = memory.call(NOW, "n", &stale);
     assert!(matches!(told, Err(StoreError::Conflict { op: Some(0), .. })), "{told:?}");
 }
+
+#[test]
+fn a_transaction_that_fails_leaves_everything_as_it_was() {
+    let mut memory = Memory::new(1);
+    let a = session(&mut memory, Span::ZERO);
+    assert!(acquire(&mut memory, NOW, &a));
+    for key in ["t/a", "t/b", "t/c"] {
+        assert_eq!(memory.put(NOW, key, 0, b"v".to_vec(), &Mode::Plain), Ok(true));
+    }
+    assert_eq!(memory.delete("t/c", None), Ok(true));
+    let before = memory.snapshot();
+    let key = |text: &str| text.to_owned();
+    let ops = [
+        Op::Set { key: key("leader"), flags: 3, value: b"x".to_vec() },
+        Op::Set { key: key("t/c"), flags: 0, value: b"again".to_vec() },
+        Op::DeleteTree { key: key("t/") },
+        Op::Set { key: key("t/new"), flags: 0, value: Vec::new() },
+        Op::Delete { key: key("leader") },
+        Op::Lock { key: key("leader"), session: a, flags: 0, value: Vec::new() },
+        Op::Get { key: key("t/a") },
+    ];
+    let told = memory.txn(NOW, &ops).expect("there is a leader");
+    let errors = told.expect_err("the tree was deleted before it was read");
+    assert_eq!(errors.iter().map(|error| error.op).collect::<Vec<_>>(), [6]);
+    let after = State { index: before.index, ..memory.snapshot() };
+    assert_eq!(after, before);
+    assert!(memory.txn(NOW, &ops[..6]).expect("there is a leader").is_ok());
+    assert_ne!(memory.snapshot().kv, before.kv);
+}

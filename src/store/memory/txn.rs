@@ -78,6 +78,11 @@ pub type Got = (String, Row, bool);
 
 impl Op {
     pub(super) fn is_read(&self) -> bool {
+        self.writes().is_none()
+    }
+
+    /// The key it may write, and whether all under it.
+    fn writes(&self) -> Option<(&str, bool)> {
         match self {
             Op::Get { .. }
             | Op::GetTree { .. }
@@ -85,14 +90,14 @@ impl Op {
             | Op::CheckSession { .. }
             | Op::CheckNotExists { .. }
             // What is no write that Consul knows goes where reads go.
-            | Op::Unknown { .. } => true,
-            Op::Set { .. }
-            | Op::Cas { .. }
-            | Op::Lock { .. }
-            | Op::Unlock { .. }
-            | Op::Delete { .. }
-            | Op::DeleteTree { .. }
-            | Op::DeleteCas { .. } => false,
+            | Op::Unknown { .. } => None,
+            Op::Set { key, .. }
+            | Op::Cas { key, .. }
+            | Op::Lock { key, .. }
+            | Op::Unlock { key, .. }
+            | Op::Delete { key }
+            | Op::DeleteCas { key, .. } => Some((key, false)),
+            Op::DeleteTree { key } => Some((key, true)),
         }
     }
 }
@@ -130,9 +135,12 @@ impl Memory {
             true => self.state.index,
             false => self.next()?,
         };
-        let before = self.state.kv.clone();
+        let mut undo = self.state.kv.undo();
         let (mut got, mut errors) = (Vec::new(), Vec::new());
         for (at, op) in ops.iter().enumerate() {
+            if let Some((key, tree)) = op.writes() {
+                self.state.kv.keep(&mut undo, key, tree);
+            }
             match self.one(index, op) {
                 Ok(rows) => got.extend(rows),
                 Err(what) => errors.push(TxnError { op: at as u16, what }),
@@ -141,7 +149,7 @@ impl Memory {
         if errors.is_empty() {
             return Ok(Ok(got));
         }
-        self.state.kv = before;
+        self.state.kv.roll_back(undo);
         Ok(Err(errors))
     }
 
