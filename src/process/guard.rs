@@ -60,8 +60,6 @@ pub fn split() -> io::Result<GuardLink> {
             sys::run_first();
             match Guard::new(page, poke, notify, sidecar) {
                 Ok(mut guard) => {
-                    slim::free_stack();
-                    slim::free_heap();
                     slim::drop_code();
                     sys::leave(guard.watch())
                 }

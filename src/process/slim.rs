@@ -11,8 +11,6 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// What one fault maps of our code at most, and into how many mappings a segment is split at most.
 const PIECE_PAGES: usize = 2;
 const PIECES_MOST: usize = 2_048;
-/// Of the stack below the frame that gives it back: for that call and for signals.
-const STACK_KEPT: usize = 64 << 10;
 
 /// One heap for all threads: the few that there are beside the first allocate next to nothing, and
 /// each would get one of its own. Call it before there are any.
@@ -47,27 +45,6 @@ pub fn drop_code() {
 /// a page would make it 4.1, at twice the mappings, which each fork copies.
 pub fn split_code() {
     each_segment(split_segment);
-}
-
-/// Gives back what deeper calls have left of this thread's stack, if it is the process's first.
-pub fn free_stack() {
-    let here = 0_u8;
-    let here = (&raw const here) as usize;
-    let page = page_size();
-    let end = here.saturating_sub(STACK_KEPT) / page * page;
-    let Some(start) = stack_start(here).filter(|start| *start < end) else { return };
-    // SAFETY: below this frame and all that it calls nothing lives; what is touched again is zero.
-    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
-}
-
-/// Where the mapping of the first thread's stack begins, if `here` is in it.
-fn stack_start(here: usize) -> Option<usize> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.ends_with("[stack]"))?;
-    let (start, end) = line.split(' ').next()?.split_once('-')?;
-    let number = |text| usize::from_str_radix(text, 16).ok();
-    let (start, end) = (number(start)?, number(end)?);
-    (start..end).contains(&here).then_some(start)
 }
 
 /// A segment's pages, and whether it is the program's own.
@@ -151,12 +128,11 @@ pub fn let_go() {
     drop_code();
 }
 
-/// All of it, when the start is over, and now and then for what ran since.
+/// Both, when the start is over, and now and then for what ran since.
 pub async fn stay_slim() {
     tokio::time::sleep(FIRST).await;
     split_code();
     loop {
-        free_stack();
         let_go();
         tokio::time::sleep(AGAIN).await;
     }
@@ -188,22 +164,6 @@ mod tests {
         assert!(mappings() < after + 100, "twice is once");
         drop_code();
         assert_eq!(CONSTANT.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 57_344);
-    }
-
-    /// Far down the stack.
-    #[inline(never)]
-    fn deep(depth: u64) -> u64 {
-        let frame = std::hint::black_box([depth; 64]);
-        if depth == 0 { 0 } else { frame[63] + deep(depth - 1) }
-    }
-
-    #[test]
-    fn a_stack_that_was_given_back_grows_again() {
-        let sum = deep(500);
-        free_stack();
-        assert_eq!(deep(500), sum);
-        let local = 0_u8;
-        assert_eq!(stack_start((&raw const local) as usize), None, "a test has its own thread");
     }
 
     #[test]
