@@ -106,17 +106,19 @@ impl Node {
     }
 
     pub(crate) fn bar_of_hold(&self, now: At) -> Option<Reason> {
-        let reason = self.held(now, false)?;
-        let barred = self.has_rivals() && !self.is_named() && now < self.others_had_it();
-        barred.then_some(reason)
+        self.hold_ends(now).and_then(|_| self.held(now, false))
     }
 
     /// Until when a hold-down would make this node wait if the lock's holder fell silent now.
     pub(crate) fn hold_delay(&self, now: At) -> Option<(At, Reason)> {
-        let reason = self.held(now, true)?;
+        let until = self.hold_ends(now).filter(|_| !self.is_ordered())?;
+        Some((until, self.held(now, true)?))
+    }
+
+    /// When it bars no more: by itself, or because others had their turn. `None`: it does not bar.
+    fn hold_ends(&self, now: At) -> Option<At> {
         let until = self.hold.until(now)?.min(self.others_had_it());
-        let named = self.is_named() || self.is_ordered();
-        (self.has_rivals() && !named).then_some((until, reason))
+        (self.has_rivals() && !self.is_named() && now < until).then_some(until)
     }
 
     /// The lock was released to this node.
