@@ -140,4 +140,26 @@ mod tests {
         let newer = text.replace("\"v\":1", "\"v\":1,\"later\":true");
         assert_eq!(serde_json::from_str::<Entry>(&newer).expect("unknown is ignored"), entry);
     }
+
+    #[test]
+    fn an_entry_under_another_place_is_none() {
+        use super::super::types::{ClusterName, Index};
+        let keys = Keys::new(&ClusterName::new("c"));
+        let line = Line::of(7, 1, Epoch(3), &Reason::new("take", "takes"));
+        let (node, run) = (NodeName::new("a"), RunId::new("r"));
+        let entry = Entry { v: 1, epoch: Epoch(4), seq: 12, node, run, line };
+        let at = |key| call::Entry {
+            key,
+            value: serde_json::to_vec(&entry).expect("plain"),
+            modify: Index(1),
+            session: None,
+        };
+        let own = at(keys.journal_entry(Epoch(4), 12));
+        assert_eq!(Entry::under(&keys, &own).as_ref(), Some(&entry));
+        for place in [keys.journal_entry(Epoch(4), 13), keys.journal_head()] {
+            assert_eq!(Entry::under(&keys, &at(place)), None);
+        }
+        let garbage = call::Entry { value: b"{".to_vec(), ..own };
+        assert_eq!(Entry::under(&keys, &garbage), None);
+    }
 }
