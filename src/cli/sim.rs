@@ -37,8 +37,8 @@ pub struct Args {
     restore: bool,
     /// A planted fault by its number in docs/lease.md, to see it caught
     #[cfg(feature = "mutants")]
-    #[arg(long, value_name = "M")]
-    mutant: Option<u32>,
+    #[arg(long, value_name = "M", value_parser = planted)]
+    mutant: Option<crate::decide::lead::mutant::Mutant>,
     /// The report as one line of JSON alone
     #[arg(long)]
     json: bool,
@@ -50,6 +50,13 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
     let number = |text: &str| text.trim_start_matches('=').parse::<u64>().map_err(|_| wanted);
     let (first, last) = (number(first)?, number(last)?);
     if first > last { Err(format!("{first} is after {last}")) } else { Ok((first, last)) }
+}
+
+#[cfg(feature = "mutants")]
+fn planted(text: &str) -> Result<crate::decide::lead::mutant::Mutant, String> {
+    let number = text.parse().map_err(|_| "a number")?;
+    let planted = crate::decide::lead::mutant::Mutant::of(number);
+    planted.ok_or_else(|| format!("there is no M{number:02} in docs/lease.md"))
 }
 
 pub fn run(args: Args) -> Exit {
@@ -111,8 +118,7 @@ fn many(args: &Args, shape: &Shape, first: u64, last: u64) -> Report {
 
 #[cfg(feature = "mutants")]
 fn switch(args: &Args) {
-    use crate::decide::lead::mutant::{self, Mutant};
-    mutant::set(args.mutant.and_then(Mutant::of));
+    crate::decide::lead::mutant::set(args.mutant);
 }
 #[cfg(not(feature = "mutants"))]
 fn switch(_: &Args) {}

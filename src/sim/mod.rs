@@ -25,7 +25,7 @@ mod life;
 mod net;
 mod node;
 pub mod report;
-mod rng;
+pub mod rng;
 pub mod shrink;
 mod strike;
 pub mod swarm;

@@ -22,12 +22,7 @@ pub const OUT_OF_REACH: &[(&str, &str)] = &[
     ("config.not-kept", "the kept configuration always fits"),
     ("consul.", "tokens are not simulated"),
     ("secret.", "no files"),
-    ("needs.", "no required services"),
-    ("bar.needs", "no required services"),
     ("bar.max-lag", "`max_lag` is not set"),
-    ("bar.lag", "`max_lag` is not set"),
-    ("adopt", "`adopt` is not asked"),
-    ("leave", "`leave` is not asked"),
     ("app.not-started", "an application with data always starts"),
     ("app.unable", "no health hook answers 4"),
 ];
@@ -120,5 +115,18 @@ impl Report {
     pub fn is_good(&self) -> bool {
         let idle = !self.never_injected.is_empty() || !self.never_reached.is_empty();
         self.violations.is_empty() && !(idle && self.schedules >= COUNTS_FROM)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_reach_is_a_reason_that_there_is() {
+        for (prefix, why) in OUT_OF_REACH {
+            let named = CODES.iter().any(|it| it.code.starts_with(prefix));
+            assert!(named && !why.is_empty(), "{prefix}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::acts::{Act, After};
 use crate::decide::call::{Call, Entry, Verb};
+use crate::decide::invariants::{self, Broken};
 use crate::decide::lead::{Leadership, SyncMode};
-use crate::decide::records::{LeaderValue, LockState, SyncValue, TermValue, decode};
+use crate::decide::records::{SyncValue, TermValue, decode};
 use crate::world::{Budget, Fate, Ground, World};
 
 /// Ticks in which a leader must have come: a lease of four, the wait for it, and a second between
@@ -17,8 +18,8 @@ impl World {
             return self.ghost.broken;
         }
         let writable = self.nodes.iter().filter(|node| node.app.writable).count();
-        if writable > 1 {
-            return Some("S1: two writable");
+        if let Err(broken) = invariants::one_writable(writable) {
+            return Some(broken);
         }
         for i in 0..self.nodes.len() {
             // Between two steps of a stopped node only its guard acts; after a step the core must
@@ -26,15 +27,11 @@ impl World {
             let idle =
                 matches!(self.leadership(i), Some(Leadership::Follower | Leadership::Taking));
             if self.nodes[i].app.writable && idle {
-                return Some("S0: writable without a term");
+                return Some(invariants::WRITABLE_WITHOUT_TERM);
             }
         }
         let leader = self.store.entries.get(&ground.keys.leader())?;
-        let value = decode::<LeaderValue>(&leader.value)?;
-        if value.state == LockState::Clean && leader.session.is_none() && writable > 0 {
-            return Some("S5: clean while somebody is writable");
-        }
-        None
+        invariants::clean_is_true(&leader.value, leader.session.is_some(), writable).err()
     }
 
     /// S4: the faults stop and everything arrives. Whoever is left alone must come to be writable.
@@ -133,8 +130,8 @@ impl World {
             _ => None,
         });
         let (true, Some(term)) = (locks, term) else { return };
-        if term.epoch <= self.ghost.epoch && !self.ghost.wiped {
-            self.ghost.broken = Some("S2: an epoch was given twice");
+        if !self.ghost.wiped {
+            self.hold(invariants::epoch_grows(self.ghost.epoch, term.epoch));
         }
         self.ghost.epoch = self.ghost.epoch.max(term.epoch);
         let made = self.store.get(&ground.keys.cluster()).is_some();
@@ -145,10 +142,14 @@ impl World {
         if !again && self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i)) {
             self.ghost.broken = Some("S8: taken without an acknowledged write");
         }
-        if let Some(before) = before.filter(|_| made && !self.nodes[i].ordered)
-            && !before.eligible.iter().any(|member| member.node == self.nodes[i].name)
-        {
-            self.ghost.broken = Some("S7: taken by a node that the list does not name");
+        if made && !self.nodes[i].ordered {
+            self.hold(invariants::listed(before.as_ref(), &self.nodes[i].name));
+        }
+    }
+
+    fn hold(&mut self, result: Result<(), Broken>) {
+        if let Err(broken) = result {
+            self.ghost.broken = Some(broken);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! calls and keeps the guard's promise.
 
 use crate::decide::call::{Call, StoreError, Verb};
+use crate::decide::invariants;
 use crate::decide::keys::Keys;
 use crate::decide::lead::fake::Fake;
 use crate::decide::lead::{
@@ -434,7 +435,7 @@ impl World {
                 node.kept = true;
                 let lost = self.ghost.acked.as_ref().is_some_and(|has| !has.contains(&i));
                 if lost {
-                    self.ghost.broken = Some("S8: promoted without an acknowledged write");
+                    self.ghost.broken = Some(invariants::LOST);
                 }
             }
             node.app.writable = true;
