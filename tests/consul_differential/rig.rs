@@ -52,6 +52,8 @@ struct Waiting {
     target: String,
     /// A key whose write it must return for.
     wakes: String,
+    /// Nothing is expected of it any more.
+    asleep: bool,
 }
 
 pub struct Rig {
@@ -68,6 +70,8 @@ pub struct Rig {
     /// Ours, of each key, as it was read last and before that.
     seen: BTreeMap<String, (u64, u64)>,
     waiting: Vec<Waiting>,
+    /// The act was one that Consul does not wake every waiter for.
+    misses: bool,
     compared: usize,
     statuses: BTreeMap<String, usize>,
     planted: bool,
@@ -86,6 +90,7 @@ impl Rig {
             slots: std::array::from_fn(|_| (absent.clone(), absent.clone())),
             seen: BTreeMap::new(),
             waiting: Vec::new(),
+            misses: false,
             compared: 0,
             statuses: BTreeMap::new(),
             planted: false,
@@ -136,7 +141,8 @@ impl Rig {
             // A query that nobody reads any more keeps its connection until it returns, and Consul
             // takes 200 of a client: so each is ended by what it waits for.
             let _ = self.same("PUT", &format!("/v1/kv/{}", waiting.wakes), "the end");
-            if waiting.told.recv_timeout(RETURNS).is_err() {
+            let returns = if waiting.asleep { Duration::ZERO } else { RETURNS };
+            if waiting.told.recv_timeout(returns).is_err() {
                 let _ = waiting.stream.shutdown(Shutdown::Both);
             }
             if let Some(thread) = waiting.thread.take() {
@@ -195,7 +201,10 @@ impl Rig {
             Act::Destroy { slot } => self.of_session("PUT", "destroy", *slot)?,
             Act::Renew { slot } => self.of_session("PUT", "renew", *slot)?,
             Act::Info { slot } => self.of_session("GET", "info", *slot)?,
-            Act::Txn(verbs) => self.txn(verbs)?,
+            Act::Txn(verbs) => {
+                self.misses = verbs.iter().skip(1).any(|(verb, ..)| *verb == Verb::DeleteTree);
+                self.txn(verbs)?;
+            }
             Act::Watch { key, recurse } => return self.watch(key, *recurse),
             Act::Wrong { number } => {
                 let (method, target, body) = WRONG[*number];
@@ -362,8 +371,8 @@ impl Rig {
         let before = rows(&told);
         let thread = Some(thread);
         let wakes = if recurse { format!("{path}the-end") } else { path };
-        let told = receiver;
-        self.waiting.push(Waiting { query, before, stream, told, thread, target, wakes });
+        let (told, asleep) = (receiver, false);
+        self.waiting.push(Waiting { query, before, stream, told, thread, target, wakes, asleep });
         Ok(())
     }
 
@@ -373,6 +382,7 @@ impl Rig {
         let result = waiting.iter_mut().try_for_each(|one| self.wake_one(one));
         waiting.retain(|one| one.thread.is_some());
         self.waiting = waiting;
+        self.misses = false;
         result
     }
 
@@ -380,7 +390,10 @@ impl Rig {
         let now = self.now();
         let ours = self.model.answer_waiting(now, &one.query).map(Told::from);
         let absent = one.before.is_empty() && ours.as_ref().is_none_or(|told| told.status == 404);
-        if absent {
+        let is_gone = ours.as_ref().is_some_and(|told| told.status == 404);
+        let may_sleep = self.misses && is_gone && !one.target.contains("recurse");
+        one.asleep |= may_sleep;
+        if absent || one.asleep {
             // A write beside it may wake it or not.
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Scripts: what is asked, in terms that mean the same to both sides.
 
-use super::dice::Dice;
+use lictor::sim::rng::Rng;
 
 /// Few and nested, so that acts meet.
 const KEYS: [&str; 6] = ["a", "a/b", "a/b/c", "a/c", "b", "b/"];
@@ -94,28 +94,28 @@ pub enum Act {
     },
 }
 
-pub fn script(dice: &mut Dice) -> Vec<Act> {
+pub fn script(dice: &mut Rng) -> Vec<Act> {
     let long = 15 + dice.below(50);
     let mut acts = vec![Act::NewSession { slot: 0, delay: false, deletes: false }];
     acts.extend((0..long).map(|_| act(dice)));
     acts
 }
 
-fn at(dice: &mut Dice) -> At {
-    *dice.one_of(&[At::Now, At::Now, At::Now, At::Before, At::Zero])
+fn at(dice: &mut Rng) -> At {
+    dice.pick(&[At::Now, At::Now, At::Now, At::Before, At::Zero])
 }
 
-fn slot(dice: &mut Dice) -> usize {
+fn slot(dice: &mut Rng) -> usize {
     dice.below(SLOTS as u64) as usize
 }
 
-fn act(dice: &mut Dice) -> Act {
-    let key = *dice.one_of(&KEYS);
-    let value = *dice.one_of(&VALUES);
-    let prefix = *dice.one_of(&PREFIXES);
+fn act(dice: &mut Rng) -> Act {
+    let key = dice.pick(&KEYS);
+    let value = dice.pick(&VALUES);
+    let prefix = dice.pick(&PREFIXES);
     match dice.below(100) {
         0..30 => {
-            let flags = if dice.chance(15) { 42 } else { 0 };
+            let flags = if dice.chance(150) { 42 } else { 0 };
             let form = match dice.below(10) {
                 0..3 => Form::Plain,
                 3..5 => Form::Cas(at(dice)),
@@ -124,22 +124,22 @@ fn act(dice: &mut Dice) -> Act {
             };
             Act::Put { key, value, flags, form }
         }
-        30..40 => match dice.chance(50) {
+        30..40 => match dice.chance(500) {
             true => Act::Get { key, recurse: false },
             false => Act::Get { key: prefix, recurse: true },
         },
-        40..44 => Act::Keys { prefix, separator: dice.chance(60) },
-        44..52 => Act::Delete { key, cas: dice.chance(40).then(|| at(dice)) },
+        40..44 => Act::Keys { prefix, separator: dice.chance(600) },
+        44..52 => Act::Delete { key, cas: dice.chance(400).then(|| at(dice)) },
         52..55 => Act::DeleteTree { prefix },
         55..62 => {
-            let (delay, deletes) = (dice.chance(30), dice.chance(30));
+            let (delay, deletes) = (dice.chance(300), dice.chance(300));
             Act::NewSession { slot: slot(dice), delay, deletes }
         }
         62..67 => Act::Destroy { slot: slot(dice) },
         67..69 => Act::Renew { slot: slot(dice) },
         69..71 => Act::Info { slot: slot(dice) },
         71..90 => Act::Txn((0..1 + dice.below(4)).map(|_| verb(dice)).collect()),
-        90..98 => match dice.chance(50) {
+        90..98 => match dice.chance(500) {
             true => Act::Watch { key, recurse: false },
             false => Act::Watch { key: prefix, recurse: true },
         },
@@ -147,7 +147,7 @@ fn act(dice: &mut Dice) -> Act {
     }
 }
 
-fn verb(dice: &mut Dice) -> (Verb, &'static str, &'static str) {
+fn verb(dice: &mut Rng) -> (Verb, &'static str, &'static str) {
     let verb = match dice.below(26) {
         0..4 => Verb::Set,
         4..7 => Verb::Cas(at(dice)),
@@ -163,5 +163,5 @@ fn verb(dice: &mut Dice) -> (Verb, &'static str, &'static str) {
         23..25 => Verb::DeleteCas(at(dice)),
         _ => Verb::Garbage,
     };
-    (verb, *dice.one_of(&KEYS), *dice.one_of(&VALUES))
+    (verb, dice.pick(&KEYS), dice.pick(&VALUES))
 }
