@@ -29,6 +29,8 @@ pub struct Check {
     pub epoch_at_calm: Epoch,
     /// Rows that may not be lost any more, as long as there is a sync set.
     promised: Vec<u64>,
+    /// The index of `state/sync` as looked at last, and whether it is a set.
+    sync_set: (Option<u64>, bool),
     /// An operator's word.
     pub loss_until: u64,
     pub disk_lost: Option<Place>,
@@ -146,8 +148,14 @@ impl World<'_> {
         }
     }
 
-    fn has_sync_set(&self) -> bool {
-        self.stored::<SyncValue>(self.keys.sync().as_str()).is_some()
+    /// Asked for each row; what stands there changes seldom.
+    fn has_sync_set(&mut self) -> bool {
+        let index = self.consul.row(self.keys.sync().as_str()).map(|row| row.modify);
+        if self.check.sync_set.0 != index || self.check.restored {
+            let stands = self.stored::<SyncValue>(self.keys.sync().as_str()).is_some();
+            self.check.sync_set = (index, stands);
+        }
+        self.check.sync_set.1
     }
 
     /// S8, at the moment the application accepts writes.

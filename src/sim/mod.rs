@@ -7,7 +7,7 @@
 //!     act      effects -> acts, as the driver's
 //!     hooks    what hooks do to the application
 //!     app      rows, replicas, acknowledgements
-//!     node     clock, volume, guard, sidecar
+//!     node     clock, volume, guard, sidecar;  queue  what is to happen
 //!     strike   faults happen and end
 //!   check   an all-seeing observer and `decide::invariants`
 //!   trace   what happened, and its hash;  shrink  fewer faults, the same end;  report  the sum
@@ -24,6 +24,7 @@ mod hooks;
 mod life;
 mod net;
 mod node;
+mod queue;
 pub mod report;
 pub mod rng;
 pub mod shrink;

@@ -25,6 +25,17 @@ pub const OUT_OF_REACH: &[(&str, &str)] = &[
     ("bar.max-lag", "`max_lag` is not set"),
     ("app.not-started", "an application with data always starts"),
     ("app.unable", "no health hook answers 4"),
+    ("start.consul", "the driver tells it, before there is a core"),
+    ("wait.over", "no service of others is required"),
+    ("start.foreign", "no volume of another cluster is mounted"),
+    ("take.foreign", "no volume of another cluster is mounted"),
+    ("start.unknown-data", "no data of unknown origin is mounted"),
+    ("close.cluster", "nobody but lictor writes `state/cluster`"),
+    ("take.sync_garbage", "nobody but lictor writes `state/sync`"),
+    ("take.starting", "a node tells how fit it is in its first step"),
+    ("sync.too-few", "no change of the configuration turns to `strict`"),
+    ("bootstrap.in-vain", "faults begin when the cluster stands"),
+    ("close.lost", "no lock is taken under a running lease, unless an assumption is broken"),
 ];
 
 #[derive(Debug, Serialize)]
@@ -50,6 +61,9 @@ pub struct Report {
     pub acknowledged: u64,
     pub terms: u64,
     pub guard_kills: u64,
+    /// Of all courses together, in any order: the same on every machine.
+    #[serde(serialize_with = "hex")]
+    pub trace: u64,
     pub faults: BTreeMap<&'static str, u64>,
     pub reasons: BTreeMap<&'static str, u64>,
     /// Schedules whose cluster could not heal by the rules, and why.
@@ -57,6 +71,10 @@ pub struct Report {
     pub never_injected: Vec<&'static str>,
     pub never_reached: Vec<&'static str>,
     pub violations: Vec<Violation>,
+}
+
+fn hex<S: serde::Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("{number:016x}"))
 }
 
 fn add(to: &mut BTreeMap<&'static str, u64>, from: &BTreeMap<&'static str, u64>) {
@@ -79,6 +97,7 @@ impl Report {
         self.acknowledged += check.acked;
         self.terms += check.terms;
         self.guard_kills += check.guard_kills;
+        self.trace = self.trace.wrapping_add(outcome.trace.hash);
         add(&mut self.faults, &check.faults);
         add(&mut self.reasons, &check.reasons);
         if let Some(why) = check.excused {
@@ -93,6 +112,7 @@ impl Report {
         self.acknowledged += other.acknowledged;
         self.terms += other.terms;
         self.guard_kills += other.guard_kills;
+        self.trace = self.trace.wrapping_add(other.trace);
         add(&mut self.faults, &other.faults);
         add(&mut self.reasons, &other.reasons);
         add(&mut self.excused, &other.excused);

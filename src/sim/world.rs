@@ -6,6 +6,7 @@
 use super::check::Check;
 use super::fault::{Fault, Place};
 use super::node::{Process, SimNode};
+use super::queue::Queue;
 use super::rng::Rng;
 use super::swarm::Plan;
 use super::trace::Trace;
@@ -15,10 +16,11 @@ use crate::decide::keys::Keys;
 use crate::decide::lead::Leadership;
 use crate::decide::types::{ClusterName, OpId};
 use crate::store::memory::{Memory, State};
-use std::collections::BTreeMap;
 
 /// Steps of one input's whole answer: more is a core that never comes to rest.
 const SETTLE_MOST: usize = 10_000;
+/// In so many events a node is asked once what it waits for.
+const ASKED_EVERY: usize = 16;
 /// Unix time at which worlds begin.
 const WALL: u64 = 1_790_000_000_000;
 /// How far back snapshots are kept, and how often they are taken.
@@ -146,8 +148,8 @@ pub struct World<'a> {
     pub trace: Trace,
     pub rows: u64,
     pub ids: u64,
-    queue: BTreeMap<(u64, u64), Event>,
-    seq: u64,
+    queue: Queue,
+    looks: usize,
 }
 
 impl<'a> World<'a> {
@@ -165,8 +167,8 @@ impl<'a> World<'a> {
             trace,
             rows: 0,
             ids: 0,
-            queue: BTreeMap::new(),
-            seq: 0,
+            queue: Queue::default(),
+            looks: 0,
         };
         for place in 0..plan.nodes {
             let node = world.machine(place);
@@ -186,8 +188,7 @@ impl<'a> World<'a> {
     }
 
     pub fn at(&mut self, t: u64, event: Event) {
-        self.seq += 1;
-        self.queue.insert((t.max(self.t), self.seq), event);
+        self.queue.push(t.max(self.t), event);
     }
 
     pub fn after(&mut self, ms: u64, event: Event) {
@@ -196,10 +197,11 @@ impl<'a> World<'a> {
 
     /// To the end of the plan, or to the first thing that must not be.
     pub fn run(&mut self) {
-        while let Some(((t, _), event)) = self.queue.pop_first() {
+        while let Some((t, event)) = self.queue.pop() {
             self.t = t;
             let judge = matches!(event, Event::Judge);
             self.happens(event);
+            self.ask_why();
             if self.check.broken.is_some() || judge {
                 return;
             }
@@ -409,6 +411,22 @@ impl<'a> World<'a> {
         };
         if writable && idle {
             self.broken(crate::decide::invariants::WRITABLE_WITHOUT_TERM);
+        }
+    }
+
+    /// As somebody's `status` does now and then; it changes nothing.
+    fn ask_why(&mut self) {
+        self.looks += 1;
+        if self.looks % ASKED_EVERY != 0 {
+            return;
+        }
+        let node = self.looks / ASKED_EVERY % self.nodes.len();
+        let now = self.now(node).at;
+        if let Some(process) = &self.nodes[node].process {
+            let last = process.node.last_reason().code;
+            for code in [last, process.node.explain(now).code] {
+                *self.check.reasons.entry(code).or_default() += 1;
+            }
         }
     }
 }

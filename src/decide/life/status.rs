@@ -84,6 +84,12 @@ impl Node {
         self.role_tag().unwrap_or("none")
     }
 
+    /// The last decision.
+    pub(crate) fn last_reason(&self) -> Reason {
+        let begun = || Reason::new("start", "nothing was decided yet");
+        self.reasons.back().map(|(_, reason)| reason.clone()).unwrap_or_else(begun)
+    }
+
     pub fn snapshot(&self, now: At) -> Snapshot {
         let deadline = match self.leadership() {
             Leadership::Open { deadline, .. } => Some(deadline),
@@ -91,8 +97,6 @@ impl Node {
         };
         let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
         let sync = self.sync_seen();
-        let begun = || Reason::new("start", "nothing was decided yet");
-        let reason = self.reasons.back().map(|(_, reason)| reason.clone()).unwrap_or_else(begun);
         Snapshot {
             role: self.role(),
             state: self.state.name(),
@@ -106,7 +110,7 @@ impl Node {
             leader: self.lead.leader_seen().map(|leader| leader.node.to_string()),
             leader_since: self.lead.leader_since(),
             lag_seconds: self.lag.seconds(now),
-            reason,
+            reason: self.last_reason(),
             status: self.status(now),
         }
     }

@@ -30,6 +30,11 @@ impl Memory {
         seen(&self.state, key, recurse)
     }
 
+    /// One row as a consistent read sees it; copies nothing.
+    pub fn row(&self, key: &str) -> Option<&Row> {
+        self.state.kv.get(key)
+    }
+
     /// A plain one: of a server that is behind, or of a leader that was deposed.
     pub fn read_plain(&self, key: &str, recurse: bool) -> Seen {
         seen(self.behind.as_deref().unwrap_or(&self.state), key, recurse)
