@@ -120,7 +120,6 @@ pub const CODES: &[Code] = &[
     code("promote.failed", Always, "The promote (or sync) hook failed."),
     code("reinit.wipe", Always, "`lictor reinit`: the node's data is wiped, then cloned."),
     code("release", Always, "The lock is given back clean: nobody need wait."),
-    code("request.not-written", Chatter, "A request could not be written to Consul."),
     code("restore.found", Always, "The backup this cluster begins from is here."),
     code(
         "restore.not-here",
