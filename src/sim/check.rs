@@ -22,7 +22,10 @@ pub const STOP_TOO_LONG: Broken = "S10: asked to stop, and still there";
 #[derive(Clone, Debug, Default)]
 pub struct Check {
     pub broken: Option<(u64, Broken, String)>,
+    /// How often each was decided.
     pub reasons: BTreeMap<&'static str, u64>,
+    /// Those that somebody who asks is told.
+    pub told: BTreeSet<&'static str>,
     pub faults: BTreeMap<&'static str, u64>,
     pub exits: BTreeSet<i32>,
     pub epoch: Epoch,

@@ -46,9 +46,9 @@ mod tests {
         for t in [5, 3, 5, 1] {
             queue.push(t, Event::Start { node: queue.events.len() });
         }
-        let node = |event| match event {
-            Event::Start { node } => node,
-            _other => panic!("another event"),
+        let node = |event| {
+            let Event::Start { node } = event else { panic!("another event") };
+            node
         };
         let (t, event) = queue.pop().expect("four are in");
         assert_eq!((t, node(event)), (1, 3));

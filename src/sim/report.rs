@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::swarm::Plan;
 use crate::decide::journal::codes::CODES;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// From so many schedules on, what never happened is a failure of the simulator.
 pub const COUNTS_FROM: u64 = 1_000;
@@ -65,7 +65,10 @@ pub struct Report {
     #[serde(serialize_with = "hex")]
     pub trace: u64,
     pub faults: BTreeMap<&'static str, u64>,
+    /// How often each was decided.
     pub reasons: BTreeMap<&'static str, u64>,
+    /// Those that a node answered with when it was asked what it waits for, or decided last.
+    pub told: BTreeSet<&'static str>,
     /// Schedules whose cluster could not heal by the rules, and why.
     pub excused: BTreeMap<&'static str, u64>,
     pub never_injected: Vec<&'static str>,
@@ -100,6 +103,7 @@ impl Report {
         self.trace = self.trace.wrapping_add(outcome.trace.hash);
         add(&mut self.faults, &check.faults);
         add(&mut self.reasons, &check.reasons);
+        self.told.extend(&check.told);
         if let Some(why) = check.excused {
             *self.excused.entry(why).or_default() += 1;
         }
@@ -115,6 +119,7 @@ impl Report {
         self.trace = self.trace.wrapping_add(other.trace);
         add(&mut self.faults, &other.faults);
         add(&mut self.reasons, &other.reasons);
+        self.told.extend(other.told);
         add(&mut self.excused, &other.excused);
         self.violations.extend(other.violations);
     }
@@ -127,7 +132,8 @@ impl Report {
         let never = |kind: &&str| !self.faults.contains_key(*kind);
         self.never_injected = Fault::KINDS.iter().copied().filter(never).collect();
         let codes = CODES.iter().map(|it| it.code).filter(|code| in_reach(code));
-        let unreached = |code: &&str| !self.reasons.contains_key(*code);
+        let unreached =
+            |code: &&str| !self.reasons.contains_key(*code) && !self.told.contains(*code);
         self.never_reached = codes.filter(unreached).collect();
     }
 

@@ -423,10 +423,8 @@ impl<'a> World<'a> {
         let node = self.looks / ASKED_EVERY % self.nodes.len();
         let now = self.now(node).at;
         if let Some(process) = &self.nodes[node].process {
-            let last = process.node.last_reason().code;
-            for code in [last, process.node.explain(now).code] {
-                *self.check.reasons.entry(code).or_default() += 1;
-            }
+            self.check.told.insert(process.node.last_reason().code);
+            self.check.told.insert(process.node.explain(now).code);
         }
     }
 }

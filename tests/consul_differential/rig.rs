@@ -202,7 +202,9 @@ impl Rig {
             Act::Renew { slot } => self.of_session("PUT", "renew", *slot)?,
             Act::Info { slot } => self.of_session("GET", "info", *slot)?,
             Act::Txn(verbs) => {
-                self.misses = verbs.iter().skip(1).any(|(verb, ..)| *verb == Verb::DeleteTree);
+                let mut after_a_write =
+                    verbs.iter().skip_while(|(verb, ..)| !verb.writes()).skip(1);
+                self.misses = after_a_write.any(|(verb, ..)| *verb == Verb::DeleteTree);
                 self.txn(verbs)?;
             }
             Act::Watch { key, recurse } => return self.watch(key, *recurse),
@@ -394,7 +396,7 @@ impl Rig {
         let may_sleep = self.misses && is_gone && !one.target.contains("recurse");
         one.asleep |= may_sleep;
         if absent || one.asleep {
-            // A write beside it may wake it or not.
+            // Consul may have woken it or not.
             return Ok(());
         }
         let theirs = match &ours {

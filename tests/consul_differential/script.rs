@@ -44,6 +44,26 @@ pub enum Verb {
     Garbage,
 }
 
+impl Verb {
+    pub fn writes(&self) -> bool {
+        match self {
+            Verb::Set
+            | Verb::Cas(_)
+            | Verb::Lock(_)
+            | Verb::Unlock(_)
+            | Verb::Delete
+            | Verb::DeleteTree
+            | Verb::DeleteCas(_) => true,
+            Verb::Get
+            | Verb::GetTree
+            | Verb::CheckIndex(_)
+            | Verb::CheckSession(_)
+            | Verb::CheckNotExists
+            | Verb::Garbage => false,
+        }
+    }
+}
+
 /// One thing that is asked; keys and prefixes are below the script's own corner.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Act {
