@@ -80,7 +80,7 @@ step() {
     closing+=("$name: $verdict, $((SECONDS - began)) s")
     while IFS= read -r line; do
         closing+=("    $line")
-    done < <(closing_lines "$log")
+    done < <(closing_lines "$log"; if [ "$code" -ne 0 ]; then tail -n 4 "$log"; fi)
 }
 
 # Each runner's name, its failed tests and its own last words: the result line of the usual harness,

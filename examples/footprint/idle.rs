@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Consul keeps its counts in intervals of 10 s and tells the last one that is over.
 const INTERVAL_SECONDS: u64 = 10;
 const INTERVAL_LIMIT: Duration = Duration::from_secs(30);
+/// A sidecar gives back what only its start needed when it is 20 s old (`process::slim`); what is
+/// shared with one that has not yet done so counts for the others.
+const SETTLED: Duration = Duration::from_secs(25);
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Node {
@@ -110,6 +113,7 @@ pub fn measure(options: Options, stop: &Stop, start: Instant, seconds: u64) -> R
     for i in 0..world.nodes.len() {
         world.start_node(i)?;
     }
+    let started = Instant::now();
     world.wait_for("cluster of three counted members", WHOLE_LIMIT, World::is_whole)?;
     let primary = world.primary().context("the primary is gone again")?;
     say(start, &format!("an idle cluster, {seconds} s"));
@@ -122,9 +126,14 @@ pub fn measure(options: Options, stop: &Stop, start: Instant, seconds: u64) -> R
     let begun = Instant::now();
     let (requests, applies) = rate(&world, stop, seconds)?;
     let took = begun.elapsed().as_millis() as f64;
+    let used = pids.iter().zip(before).map(|((g, s), before)| Ok(cpu(*g, *s)?.since(before)));
+    let used: Vec<Cpu> = used.collect::<Result<_>>()?;
+    while started.elapsed() < SETTLED {
+        stop.check()?;
+        thread::sleep(Duration::from_millis(200));
+    }
     let mut nodes = Vec::new();
-    for (i, (guard, sidecar)) in pids.iter().enumerate() {
-        let used = cpu(*guard, *sidecar)?.since(before[i]);
+    for (i, ((guard, sidecar), used)) in pids.iter().zip(used).enumerate() {
         nodes.push(Node {
             name: world.nodes[i].name.clone(),
             role: if i == primary { "primary" } else { "replica" },
