@@ -5,6 +5,7 @@ use super::backup::BackupId;
 use super::types::{ClusterName, Epoch, NodeName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A full KV key.
@@ -29,14 +30,48 @@ impl fmt::Display for Key {
 }
 
 /// Builds the keys of one cluster.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub struct Keys {
     base: Arc<str>,
+    /// Those that each step asks for.
+    leader: Key,
+    state: Key,
+    term: Key,
+    sync: Key,
+    cluster: Key,
+    members: Key,
+    requests: Key,
+}
+
+/// All else follows from the base.
+impl PartialEq for Keys {
+    fn eq(&self, other: &Keys) -> bool {
+        self.base == other.base
+    }
+}
+
+impl Eq for Keys {}
+
+impl Hash for Keys {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.base.hash(state);
+    }
 }
 
 impl Keys {
     pub fn new(cluster: &ClusterName) -> Keys {
-        Keys { base: Arc::from(format!("lictor/{cluster}")) }
+        let base = format!("lictor/{cluster}");
+        let at = |rest: &str| Key::new(&format!("{base}/{rest}"));
+        Keys {
+            leader: at("leader"),
+            state: at("state/"),
+            term: at("state/term"),
+            sync: at("state/sync"),
+            cluster: at("state/cluster"),
+            members: at("state/members/"),
+            requests: at("state/requests/"),
+            base: Arc::from(base),
+        }
     }
 
     fn at(&self, rest: &str) -> Key {
@@ -45,24 +80,24 @@ impl Keys {
 
     /// The lock, watched alone.
     pub fn leader(&self) -> Key {
-        self.at("leader")
+        self.leader.clone()
     }
 
     /// The one watched prefix.
     pub fn state(&self) -> Key {
-        self.at("state/")
+        self.state.clone()
     }
 
     pub fn term(&self) -> Key {
-        self.at("state/term")
+        self.term.clone()
     }
 
     pub fn sync(&self) -> Key {
-        self.at("state/sync")
+        self.sync.clone()
     }
 
     pub fn cluster(&self) -> Key {
-        self.at("state/cluster")
+        self.cluster.clone()
     }
 
     pub fn config(&self) -> Key {
@@ -75,7 +110,7 @@ impl Keys {
     }
 
     pub fn members(&self) -> Key {
-        self.at("state/members/")
+        self.members.clone()
     }
 
     pub fn member(&self, node: &NodeName) -> Key {
@@ -83,7 +118,7 @@ impl Keys {
     }
 
     pub fn requests(&self) -> Key {
-        self.at("state/requests/")
+        self.requests.clone()
     }
 
     pub fn request(&self, id: &str) -> Key {

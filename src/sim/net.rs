@@ -71,8 +71,7 @@ impl World<'_> {
         }
         let limit = self.nodes[node].settings.lead.request_timeout;
         let over = self.nodes[node].clock.global(now + limit);
-        let result = Err(StoreError::Unknown(format!("no answer within {limit}")));
-        self.at(over, Event::StoreAnswer { node, process: id, op, result });
+        self.at(over, Event::NoAnswer { node, process: id, op });
         if !self.consul_loses(node, Lost::Requests) {
             let way = self.consul_way(node);
             self.after(way, Event::Arrive { node, process: id, op, call });
@@ -117,6 +116,14 @@ impl World<'_> {
         result: Result<Answer, StoreError>,
     ) {
         if self.process(node, process).is_some_and(|it| it.calls.remove(&op)) {
+            self.give(node, Input::StoreReply { op, result });
+        }
+    }
+
+    pub(super) fn no_answer(&mut self, node: Place, process: u64, op: OpId) {
+        let limit = self.nodes[node].settings.lead.request_timeout;
+        if self.process(node, process).is_some_and(|it| it.calls.remove(&op)) {
+            let result = Err(StoreError::Unknown(format!("no answer within {limit}")));
             self.give(node, Input::StoreReply { op, result });
         }
     }

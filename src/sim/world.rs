@@ -20,7 +20,7 @@ use crate::store::memory::{Memory, State};
 /// Steps of one input's whole answer: more is a core that never comes to rest.
 const SETTLE_MOST: usize = 10_000;
 /// In so many events a node is asked once what it waits for.
-const ASKED_EVERY: usize = 16;
+const ASKED_EVERY: usize = 64;
 /// Unix time at which worlds begin.
 const WALL: u64 = 1_790_000_000_000;
 /// How far back snapshots are kept, and how often they are taken.
@@ -57,6 +57,11 @@ pub enum Event {
         process: u64,
         op: OpId,
         result: Result<Answer, StoreError>,
+    },
+    NoAnswer {
+        node: Place,
+        process: u64,
+        op: OpId,
     },
     PeerArrives {
         from: Place,
@@ -226,6 +231,7 @@ impl<'a> World<'a> {
             Event::StoreAnswer { node, process, op, result } => {
                 self.store_answer(node, process, op, result);
             }
+            Event::NoAnswer { node, process, op } => self.no_answer(node, process, op),
             Event::PeerArrives { from, process, op, call } => {
                 self.peer_arrives(from, process, op, *call);
             }

@@ -114,8 +114,7 @@ impl Lead {
         if !self.may_hold() {
             return;
         }
-        let (asked, locked) = (self.could_take(), self.holds_lock());
-        let longest = self.config.lease_max;
+        let locked = self.holds_lock();
         let Some(term) = &mut self.term else { return };
         if !locked {
             // Nothing can be renewed until the lock is taken again.
@@ -124,6 +123,9 @@ impl Lead {
         if term.hold.since.is_none() {
             return;
         }
+        let asked = self.could_take();
+        let longest = self.config.lease_max;
+        let Some(term) = &mut self.term else { return };
         let lease = if mutant::on(Mutant::M35) { longest } else { term.proofs.shortest() };
         term.hold.asked.retain(|member, _| asked.contains(member));
         if asked.is_empty() && term.hold.alone <= now {

@@ -71,14 +71,15 @@ impl Lead {
 
     fn decide_list(&mut self, out: &mut Vec<LeadOut>) {
         let holds = self.holds_lock() && self.taking.is_none() && !self.is_cut_off();
-        let (Some(seen), index) = (self.view.term_value().cloned(), self.view.term_index()) else {
+        let (Some(seen), index) = (self.view.term_value(), self.view.term_index()) else {
             return;
         };
         let Some(term) = self.term.as_mut().filter(|term| term.open && holds) else { return };
-        if term.list.write.is_some() {
+        let list = &mut term.list;
+        let idle = list.add.is_empty() && list.remove.is_empty();
+        if list.write.is_some() || idle {
             return;
         }
-        let list = &mut term.list;
         list.add.retain(|member| !seen.eligible.contains(member));
         list.remove.retain(|member| seen.eligible.contains(member));
         let mut eligible = seen.eligible.clone();
@@ -93,7 +94,7 @@ impl Lead {
         let names = eligible.iter().map(|member| member.node.as_str()).collect::<Vec<_>>();
         let why = Reason::new("list", format!("the list becomes {}", names.join(", ")));
         list.named.extend(eligible.iter().cloned());
-        list.value = encode(&TermValue { eligible, ..seen });
+        list.value = encode(&TermValue { eligible, ..seen.clone() });
         let call = Call::Txn(vec![
             Verb::CheckSession(self.keys.leader(), term.session.clone()),
             Verb::Cas(self.keys.term(), index, list.value.clone()),
@@ -125,14 +126,14 @@ impl Lead {
 
     pub(super) fn settle_list(&mut self, now: At, read: bool) {
         let index = self.view.term_index();
-        let confirmed = self.view.term_value().map(|term| term.eligible.clone());
+        let confirmed = self.view.term_value().map(|term| &term.eligible);
         let Some(term) = &mut self.term else { return };
         let Some(write) = &mut term.list.write else { return };
         match write.look(now, index, read, false) {
             Settled::Open => {}
             Settled::Moved | Settled::Void => {
                 term.list.write = None;
-                term.list.named = confirmed.unwrap_or_default();
+                term.list.named = confirmed.cloned().unwrap_or_default();
             }
         }
     }

@@ -5,7 +5,6 @@
 
 use super::super::time::{At, Span};
 use super::mutant::{self, Mutant};
-use std::collections::BTreeMap;
 
 /// Where a proof comes from.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -18,19 +17,22 @@ pub(super) enum Source {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Proofs {
-    until: BTreeMap<Source, At>,
+    renewal: Option<At>,
+    promises: Option<At>,
     /// The shortest lease that may stand in `leader`.
     shortest: Span,
 }
 
 impl Proofs {
     pub(super) fn new(source: Source, until: At, lease: Span) -> Proofs {
-        Proofs { until: BTreeMap::from([(source, until)]), shortest: lease }
+        let of = |one| (source == one).then_some(until);
+        let (renewal, promises) = (of(Source::Renewal), of(Source::Promises));
+        Proofs { renewal, promises, shortest: lease }
     }
 
     /// The moment from which nothing may act on this term.
     pub(super) fn deadline(&self) -> At {
-        self.until.values().copied().max().unwrap_or_default()
+        self.renewal.max(self.promises).unwrap_or_default()
     }
 
     /// Before a value with `lease` is sent: no proof may outlast what a taker could then read.
@@ -39,7 +41,7 @@ impl Proofs {
             return;
         }
         self.shortest = lease;
-        for until in self.until.values_mut() {
+        for until in self.renewal.iter_mut().chain(&mut self.promises) {
             *until = (*until).min(sent + lease);
         }
     }
@@ -48,14 +50,12 @@ impl Proofs {
     /// before.
     pub(super) fn confirmed(&mut self, sent: At, lease: Span) {
         self.shortest = lease;
-        let until = self.until.entry(Source::Renewal).or_default();
-        *until = (*until).max(sent + lease);
+        self.renewal = self.renewal.max(Some(sent + lease));
     }
 
     /// All who could take have promised not to until then.
     pub(super) fn promised(&mut self, until: At) {
-        let known = self.until.entry(Source::Promises).or_default();
-        *known = (*known).max(until);
+        self.promises = self.promises.max(Some(until));
     }
 
     /// What a promise may count by, asked for now or before.
@@ -65,17 +65,13 @@ impl Proofs {
 
     /// Where the deadline comes from.
     pub(super) fn source(&self) -> Source {
-        let promised = self.until.get(&Source::Promises);
-        match (promised, self.until.get(&Source::Renewal)) {
-            (Some(promised), Some(renewed)) if promised > renewed => Source::Promises,
-            (Some(_), None) => Source::Promises,
-            (Some(_) | None, _) => Source::Renewal,
-        }
+        // Of equal ones it is the renewal; none is less than any.
+        if self.promises > self.renewal { Source::Promises } else { Source::Renewal }
     }
 
     #[cfg(test)]
     pub(super) fn times(&mut self) -> impl Iterator<Item = &mut At> {
-        self.until.values_mut()
+        self.renewal.iter_mut().chain(&mut self.promises)
     }
 }
 

@@ -119,6 +119,12 @@ impl Node {
         }
     }
 
+    pub(crate) fn is_config_note(&self, note: &ConfigNote) -> bool {
+        let ConfigNote { digest, own, bad } = note;
+        let stated = &self.set.stated;
+        (digest, own, bad) == (&stated.digest, &stated.own, &self.configured.bad)
+    }
+
     /// Tells the `reload` hook, and, as leader, who has another configuration.
     pub(crate) fn tend_config(&mut self, now: At, out: &mut Outbox) {
         let settled = matches!(self.state, State::Primary | State::Replica);
@@ -147,10 +153,9 @@ impl Node {
             self.configured.told.clear();
             return;
         }
-        let own = self.set.stated.digest.clone();
         let others = self.members.values().filter(|member| member.node != *self.me());
         let differing: BTreeMap<NodeName, ConfigNote> = others
-            .filter(|member| differs(member, &own))
+            .filter(|member| self.config_differs(member))
             .filter_map(|member| Some((member.node.clone(), member.config.clone()?)))
             .collect();
         self.configured.differs.retain(|node, (digest, _)| {

@@ -3,12 +3,12 @@
 use super::Node;
 use crate::decide::records::{LeaderValue, LockState};
 use crate::decide::types::NodeName;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub type Facts = BTreeMap<String, String>;
 
 fn put(facts: &mut Facts, name: &str, value: impl ToString) {
-    facts.insert(format!("LICTOR_{name}"), value.to_string());
+    facts.insert(["LICTOR_", name].concat(), value.to_string());
 }
 
 /// `ip:port` in its two halves; an address we wrote ourselves.
@@ -16,8 +16,8 @@ fn halves(address: &str) -> (&str, &str) {
     address.rsplit_once(':').unwrap_or((address, "0"))
 }
 
-pub fn names(nodes: &BTreeSet<NodeName>) -> String {
-    nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(",")
+pub fn names<'a>(nodes: impl IntoIterator<Item = &'a NodeName>) -> String {
+    nodes.into_iter().map(NodeName::as_str).collect::<Vec<_>>().join(",")
 }
 
 impl Node {
@@ -38,7 +38,7 @@ impl Node {
             put(&mut facts, "PRIMARY_PORT", port);
             put(&mut facts, "PRIMARY_EPOCH", leader.epoch);
         }
-        put(&mut facts, "MEMBERS", names(&self.members.keys().cloned().collect()));
+        put(&mut facts, "MEMBERS", names(self.members.keys()));
         self.sync_facts(&mut facts);
         facts
     }

@@ -49,7 +49,11 @@ impl Node {
             Leadership::Follower | Leadership::Taking => None,
         };
         let term = epoch.zip(self.lead.session());
+        let leads = term.is_some();
         self.journal.writer.lead(term.map(|(epoch, session)| Term { epoch, session }));
+        if !leads {
+            return;
+        }
         let mut members: std::collections::BTreeSet<NodeName> =
             self.members.keys().cloned().collect();
         members.insert(self.me().clone());

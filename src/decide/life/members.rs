@@ -22,6 +22,8 @@ const AGAIN: Span = Span::secs(1);
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
     written: Option<MemberValue>,
+    /// What Consul shows is what was written.
+    stands: bool,
     writing: bool,
     dirty: bool,
     wrote: Option<At>,
@@ -32,6 +34,11 @@ impl Record {
     /// Something others decide by has changed: write at once.
     pub fn is_writing(&self) -> bool {
         self.writing
+    }
+
+    /// What Consul shows of it, or what was written, has changed.
+    fn shown(&mut self, shown: Option<&MemberValue>) {
+        self.stands = self.written.is_some() && self.written.as_ref() == shown;
     }
 
     pub fn transition(&mut self) {
@@ -69,19 +76,65 @@ impl Node {
         }
     }
 
+    /// Whether it is [`Node::own_record`], without making one: each step asks.
+    fn is_own_record(&self, record: &MemberValue) -> bool {
+        let MemberValue {
+            v,
+            node,
+            run,
+            disk,
+            cluster,
+            roles,
+            peer,
+            tls,
+            app,
+            zone,
+            host,
+            tags,
+            priority,
+            no_failover,
+            state,
+            floor,
+            follows,
+            bars_backup,
+            version,
+            held_until,
+            lease_max,
+            config,
+            extra,
+        } = record;
+        let me = &self.boot.identity;
+        let set = &self.set;
+        let own_cluster =
+            self.disk.cluster.as_ref().filter(|_| self.disk.data && !self.disk.marker);
+        *v == 1
+            && *state == self.state.name()
+            && *floor == self.disk.floor
+            && *held_until == self.held_until()
+            && follows.as_ref() == self.follow.current()
+            && (node, run, disk) == (&me.node, &me.run, &me.disk)
+            && cluster.as_ref() == own_cluster
+            && *no_failover == set.no_failover.contains(&me.node)
+            && *priority == set.priority(&me.node)
+            && *lease_max == Some(set.lead.lease_max)
+            && (bars_backup, tls, tags) == (&set.backup.bar, &set.tls, &set.tags)
+            && (peer, app) == (&set.lead.peer, &set.lead.app)
+            && (zone, host, version, roles) == (&set.zone, &set.host, &set.version, &set.roles)
+            && config.as_ref().is_some_and(|note| self.is_config_note(note))
+            && extra.is_empty()
+    }
+
     /// Writes the record on transitions, and at the most each 10 s when only details changed.
     pub(crate) fn tend_record(&mut self, now: At, out: &mut Outbox) {
         if !self.seen_state || self.record.writing || self.is_departing() {
             return;
         }
-        let record = self.own_record();
-        let known = self.members.get(self.me()) == Some(&record);
-        if known && self.record.written.as_ref() == Some(&record) {
+        let same = self.record.written.as_ref().is_some_and(|record| self.is_own_record(record));
+        if same && self.record.stands {
             self.record.dirty = false;
             return;
         }
         let due = self.record.next.is_none_or(|next| now >= next);
-        let same = self.record.written.as_ref() == Some(&record);
         let failed = self.record.written.is_none() && self.record.next.is_some();
         // Somebody removed it: others go by it. Until the watch has seen the last write, it waits.
         let settled = self.record.wrote.is_none_or(|wrote| now.since(wrote) >= AGAIN);
@@ -94,9 +147,14 @@ impl Node {
         self.record.writing = true;
         self.record.wrote = Some(now);
         self.record.next = Some(now + REFRESH);
+        let record = self.own_record();
         let key = self.keys.member(self.me());
         let call = Call::Txn(vec![Verb::Set(key, encode(&record))]);
         self.call(Owner::Record(Box::new(record)), call, out);
+    }
+
+    pub(crate) fn record_shown(&mut self) {
+        self.record.shown(self.members.get(&self.boot.identity.node));
     }
 
     pub(crate) fn record_answered(
@@ -114,6 +172,7 @@ impl Node {
                 self.record.next = Some(now + AGAIN);
             }
         }
+        self.record_shown();
     }
 
     /// Tells `Lead` how fit this node is, when that changed.

@@ -223,7 +223,6 @@ impl Node {
         // The first act after a pause is to look at the deadline.
         self.tell_lead(now.at, LeadIn::Tick, out);
         self.absorb(now.at, input, out);
-        self.tell_lead(now.at, LeadIn::Tick, out);
         for _ in 0..TRANSITIONS_MAX {
             self.tell_standing(now.at, out);
             if !self.drive(now.at, out) {
@@ -374,6 +373,7 @@ impl Node {
                 self.absorb_request(now, id.to_owned(), &entry, &former);
             }
         }
+        self.record_shown();
         self.keep_fresh_results(now, former);
         self.absorb_pause(pause.as_ref(), out);
         let exists = cluster.is_some();

@@ -9,6 +9,7 @@ use crate::decide::call::{Answer, Call, Registration, StoreError};
 use crate::decide::io::Outbox;
 use crate::decide::lead::Leadership;
 use crate::decide::time::{At, Span};
+use crate::decide::types::Epoch;
 use std::collections::BTreeMap;
 
 const RECONCILE: Span = Span::secs(30);
@@ -16,10 +17,20 @@ const AGAIN: Span = Span::secs(1);
 /// How soon the agent is asked after a registration that may come late.
 const SOON: Span = Span::secs(2);
 
+/// What of a registration changes; the rest is settled at start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Shown {
+    role: Option<&'static str>,
+    epoch: Epoch,
+    ttl: Span,
+    tags: Vec<String>,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Service {
-    wanted: Option<Registration>,
-    registered: Option<Registration>,
+    /// The registration under way, and whether its check passes.
+    wanted: Option<(Shown, bool)>,
+    registered: Option<Shown>,
     passing: Option<bool>,
     busy: bool,
     next_check: Option<At>,
@@ -35,8 +46,9 @@ impl Service {
         self.busy = false;
         match result {
             Ok(_) => {
-                self.passing = self.wanted.as_ref().map(|wanted| wanted.passing);
-                self.registered = self.wanted.clone();
+                let wanted = self.wanted.clone();
+                self.passing = wanted.as_ref().map(|(_, passing)| *passing);
+                self.registered = wanted.map(|(shown, _)| shown);
                 let look = if self.doubt { SOON } else { RECONCILE };
                 self.doubt = false;
                 self.next_known = Some(now + look);
@@ -81,9 +93,14 @@ impl Node {
         format!("{}-{}", self.set.service, self.me())
     }
 
-    fn passing(&self) -> (bool, String) {
-        let ok = self.app.is_some() && self.health.ok && self.state.serves();
-        (ok, format!("{} ({})", self.state.name(), if ok { "serving" } else { "not serving" }))
+    fn passing(&self) -> bool {
+        self.app.is_some() && self.health.ok && self.state.serves()
+    }
+
+    /// What the check says of that.
+    fn output(&self, passing: bool) -> String {
+        let serves = if passing { "serving" } else { "not serving" };
+        format!("{} ({serves})", self.state.name())
     }
 
     /// The tag that DNS answers by: `primary` only while this node's lease runs.
@@ -93,15 +110,18 @@ impl Node {
         primary.or((self.state == State::Replica).then_some("replica"))
     }
 
-    fn registration(&self) -> Registration {
-        let (passing, output) = self.passing();
+    fn shown(&self) -> Shown {
         let epoch = self.term_seen().map(|term| term.epoch).unwrap_or_default();
+        Shown { role: self.role_tag(), epoch, ttl: self.ttl(), tags: self.set.tags.clone() }
+    }
+
+    fn registration(&self, shown: &Shown) -> Registration {
+        let passing = self.passing();
         let mut meta = BTreeMap::new();
-        meta.insert("epoch".to_owned(), epoch.to_string());
+        meta.insert("epoch".to_owned(), shown.epoch.to_string());
         meta.insert("node".to_owned(), self.me().to_string());
-        let role = self.role_tag();
-        meta.insert("role".to_owned(), role.unwrap_or("none").to_owned());
-        let tags = role.into_iter().map(str::to_owned).chain(self.set.tags.iter().cloned());
+        meta.insert("role".to_owned(), shown.role.unwrap_or("none").to_owned());
+        let tags = shown.role.into_iter().map(str::to_owned).chain(shown.tags.iter().cloned());
         Registration {
             id: self.service_id(),
             service: self.set.service.clone(),
@@ -109,9 +129,9 @@ impl Node {
             port: self.set.app_port,
             tags: tags.collect(),
             meta,
-            ttl: self.ttl(),
+            ttl: shown.ttl,
             passing,
-            output,
+            output: self.output(passing),
         }
     }
 
@@ -124,29 +144,28 @@ impl Node {
             return;
         }
         self.service.retry = None;
-        let wanted = self.registration();
-        let same = self.service.registered.as_ref().is_some_and(|known| {
-            (&known.tags, &known.meta, &known.ttl) == (&wanted.tags, &wanted.meta, &wanted.ttl)
-        });
-        if !same {
+        let (shown, passing) = (self.shown(), self.passing());
+        if self.service.registered.as_ref() != Some(&shown) {
+            let registration = self.registration(&shown);
             self.service.busy = true;
-            self.service.wanted = Some(wanted.clone());
+            self.service.wanted = Some((shown, passing));
             self.service.next_check = Some(now + self.check_step());
-            self.call(Owner::Register, Call::Register(wanted), out);
+            self.call(Owner::Register, Call::Register(registration), out);
             return;
         }
-        let flipped = self.service.passing != Some(wanted.passing);
+        let flipped = self.service.passing != Some(passing);
         if flipped || self.service.next_check.is_none_or(|next| now >= next) {
             self.service.busy = true;
             self.service.next_check = Some(now + self.check_step());
-            let (passing, output) = (wanted.passing, wanted.output);
-            let call = Call::CheckUpdate { id: wanted.id, passing, output };
+            let (id, output) = (self.service_id(), self.output(passing));
+            let call = Call::CheckUpdate { id, passing, output };
             self.call(Owner::Check { passing }, call, out);
             return;
         }
         if self.service.next_known.is_some_and(|next| now >= next) {
             self.service.next_known = Some(now + RECONCILE);
-            self.call(Owner::Known, Call::Registered(wanted), out);
+            let registration = self.registration(&shown);
+            self.call(Owner::Known, Call::Registered(registration), out);
         }
     }
 

@@ -76,6 +76,14 @@ pub(crate) struct Desk {
     left: bool,
 }
 
+impl Desk {
+    /// Nobody asks for anything, and nothing that was asked for is under way.
+    fn is_idle(&self) -> bool {
+        let asked = !self.requests.is_empty() || !self.results.is_empty();
+        !asked && self.order.is_none() && self.departure.is_none() && self.reinit.is_none()
+    }
+}
+
 /// With what right this node answers.
 enum Seat {
     Leader(SessionId),
@@ -171,6 +179,9 @@ impl Node {
 
     /// Answers open requests, one at a time, and completes those that a former leader started.
     pub(crate) fn tend_requests(&mut self, now: At, out: &mut Outbox) {
+        if self.desk.is_idle() {
+            return;
+        }
         if self.calls.values().any(|owner| matches!(owner, Owner::Result { .. })) {
             return;
         }
