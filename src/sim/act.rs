@@ -10,6 +10,7 @@ use super::world::{Event, World};
 use crate::decide::hook::{Hook, HookCall, HookEnd};
 use crate::decide::io::{Effect, Exit, Input};
 use crate::decide::types::OpId;
+use std::rc::Rc;
 
 /// From the decision to kill until nothing is left of the tree, at most.
 const KILL_MOST: u64 = 80;
@@ -276,7 +277,9 @@ impl World<'_> {
         if hook != Hook::Health {
             self.trace.line(t, node, "hook", || format!("{hook} {ill:?}"));
         }
-        self.nodes[node].hooks.insert(id, Running { call, ill, did: None, answer: None });
+        self.nodes[node]
+            .hooks
+            .insert(id, Running { call: Rc::new(call), ill, did: None, answer: None });
         if ill != Some(Ill::Hang) {
             self.after(acts, Event::HookActs { node, id });
         }

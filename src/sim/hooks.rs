@@ -6,6 +6,7 @@ use super::fault::{Ill, Place};
 use super::world::{Event, World};
 use crate::decide::hook::{Hook, HookCall, HookEnd};
 use crate::decide::types::OpId;
+use std::rc::Rc;
 
 /// A hook that waits for a stopped application looks again.
 const AGAIN: u64 = 50;
@@ -29,7 +30,7 @@ impl World<'_> {
         if running.did.is_some() {
             return;
         }
-        let call = running.call.clone();
+        let call = Rc::clone(&running.call);
         let needs_app = !matches!(call.hook, Hook::Bootstrap | Hook::PreStart);
         let frozen = self.nodes[node].trouble.node_paused;
         let frozen = if needs_app { self.nodes[node].app_until() } else { frozen };

@@ -10,6 +10,7 @@ use crate::decide::time::At;
 use crate::decide::types::{ClusterId, DiskId, Epoch, NodeName, OpId, RunId};
 use crate::store::memory::Query;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// Milliseconds of BOOTTIME against the world's.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ pub struct Guard {
 /// One run of a hook.
 #[derive(Clone, Debug)]
 pub struct Running {
-    pub call: HookCall,
+    pub call: Rc<HookCall>,
     pub ill: Option<Ill>,
     /// It has done what it should; how it will end.
     pub did: Option<i32>,

@@ -15,6 +15,7 @@ use crate::decide::records::{ConfigNote, MemberValue};
 use crate::decide::time::{At, Span};
 use crate::decide::types::NodeName;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A change reaches all nodes within moments; one that has not by then needs a person.
 const DIFFERS_AFTER: Span = Span::secs(30);
@@ -94,7 +95,7 @@ impl Node {
             self.sync_mode_changes(settings.lead.sync, out);
         }
         let lead = settings.lead.clone();
-        self.set = settings;
+        self.set = Arc::new(settings);
         self.tell_lead(now, LeadIn::Config(lead), out);
     }
 

@@ -1,7 +1,7 @@
 //! The member record this node writes, and what the leader makes of the others': admission and
 //! removal.
 
-use super::{Node, Owner, State};
+use super::{Node, Owner, Settings, State};
 use crate::decide::call::{Answer, Call, StoreError, Verb};
 use crate::decide::io::Outbox;
 use crate::decide::lead::{Disk, LeadIn, Leadership, Standing};
@@ -10,6 +10,7 @@ use crate::decide::records::{MemberValue, encode};
 use crate::decide::time::{At, Span};
 use crate::decide::types::{Member, NodeName};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Between two writes that no transition asks for.
 const REFRESH: Span = Span::secs(10);
@@ -22,6 +23,8 @@ const AGAIN: Span = Span::secs(1);
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
     written: Option<MemberValue>,
+    /// The settings it was written under.
+    under: Option<Arc<Settings>>,
     /// What Consul shows is what was written.
     stands: bool,
     writing: bool,
@@ -107,6 +110,16 @@ impl Node {
         let set = &self.set;
         let own_cluster =
             self.disk.cluster.as_ref().filter(|_| self.disk.data && !self.disk.marker);
+        let stated = || {
+            (bars_backup, tls, tags) == (&set.backup.bar, &set.tls, &set.tags)
+                && (peer, app) == (&set.lead.peer, &set.lead.app)
+                && (zone, host, version, roles) == (&set.zone, &set.host, &set.version, &set.roles)
+                && *no_failover == set.no_failover.contains(&me.node)
+                && *priority == set.priority(&me.node)
+                && *lease_max == Some(set.lead.lease_max)
+        };
+        let under = self.record.under.as_ref();
+        let noted = config.as_ref().is_some_and(|note| self.is_config_note(note));
         *v == 1
             && *state == self.state.name()
             && *floor == self.disk.floor
@@ -114,13 +127,8 @@ impl Node {
             && follows.as_ref() == self.follow.current()
             && (node, run, disk) == (&me.node, &me.run, &me.disk)
             && cluster.as_ref() == own_cluster
-            && *no_failover == set.no_failover.contains(&me.node)
-            && *priority == set.priority(&me.node)
-            && *lease_max == Some(set.lead.lease_max)
-            && (bars_backup, tls, tags) == (&set.backup.bar, &set.tls, &set.tags)
-            && (peer, app) == (&set.lead.peer, &set.lead.app)
-            && (zone, host, version, roles) == (&set.zone, &set.host, &set.version, &set.roles)
-            && config.as_ref().is_some_and(|note| self.is_config_note(note))
+            && noted
+            && (under.is_some_and(|under| Arc::ptr_eq(under, set)) || stated())
             && extra.is_empty()
     }
 
@@ -145,6 +153,7 @@ impl Node {
         }
         self.record.dirty = false;
         self.record.writing = true;
+        self.record.under = Some(Arc::clone(&self.set));
         self.record.wrote = Some(now);
         self.record.next = Some(now + REFRESH);
         let record = self.own_record();
@@ -154,7 +163,7 @@ impl Node {
     }
 
     pub(crate) fn record_shown(&mut self) {
-        self.record.shown(self.members.get(&self.boot.identity.node));
+        self.record.shown(self.members.get(&self.boot.identity.node).map(Arc::as_ref));
     }
 
     pub(crate) fn record_answered(

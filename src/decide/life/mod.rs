@@ -46,10 +46,10 @@ mod tests;
 use super::call::{Answer, Call, StoreError};
 use super::hook::Hook;
 use super::io::{Effect, Input, Now, Outbox, Renewed};
-use super::keys::Keys;
+use super::keys::{Key, Keys};
 use super::lead::{Lead, LeadIn, LeadOut};
 use super::reason::Reason;
-use super::records::{ClusterValue, MemberValue, PauseValue, ResultValue, SyncValue, decode};
+use super::records::{ClusterValue, MemberValue, PauseValue, ResultValue, SyncValue};
 use super::time::{At, Span};
 use super::types::{Epoch, Index, NodeName, OpId};
 pub use boot::Boot;
@@ -58,6 +58,7 @@ pub use config::ConfigNews;
 pub use settings::{BackupSettings, OnCrash, Settings, Stated, Timeouts};
 pub use state::{After, Bootstrap, Demotion, Side, State, Work};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// The last decisions kept for `status`.
 const REASONS_KEPT: usize = 20;
@@ -86,7 +87,7 @@ pub(crate) enum Owner {
 pub struct Node {
     pub(crate) boot: Boot,
     pub(crate) keys: Keys,
-    pub(crate) set: Settings,
+    pub(crate) set: Arc<Settings>,
     pub(crate) lead: Lead,
     pub(crate) counter: u64,
     pub(crate) calls: BTreeMap<OpId, Owner>,
@@ -105,7 +106,7 @@ pub struct Node {
     pub(crate) follow: follow::Follow,
     pub(crate) freezing: Option<freeze::Freezing>,
     pub(crate) cluster: Option<ClusterValue>,
-    pub(crate) members: BTreeMap<NodeName, MemberValue>,
+    pub(crate) members: BTreeMap<NodeName, Arc<MemberValue>>,
     /// The index of `state/cluster`; none: it is not there now.
     pub(crate) cluster_at: Option<Index>,
     pub(crate) desk: requests::Desk,
@@ -115,6 +116,8 @@ pub struct Node {
     pub(crate) down_in_pause: bool,
     /// The indexes of the members' records.
     pub(crate) member_at: BTreeMap<NodeName, Index>,
+    /// Their bytes as last read: what did not change is not decoded again.
+    member_read: BTreeMap<Key, (Index, Vec<u8>, Arc<MemberValue>)>,
     /// Since when the lock is held by a node whose application is not the primary.
     pub(crate) idle_lead: Option<At>,
     pub(crate) peers: peers::Peers,
@@ -164,7 +167,7 @@ impl Node {
         Node {
             boot,
             keys,
-            set,
+            set: Arc::new(set),
             lead,
             counter: 0,
             calls: BTreeMap::new(),
@@ -189,6 +192,7 @@ impl Node {
             pause: None,
             down_in_pause: false,
             member_at: BTreeMap::new(),
+            member_read: BTreeMap::new(),
             idle_lead: None,
             peers: peers::Peers::default(),
             needs: needs::Needs::default(),
@@ -331,60 +335,6 @@ impl Node {
                 .flip("a good content of its file"),
         };
         self.decided(reason, out);
-    }
-
-    fn absorb_state(
-        &mut self,
-        now: At,
-        entries: Vec<super::call::Entry>,
-        seen: super::lead::Seen,
-        out: &mut Outbox,
-    ) {
-        self.seen_state = true;
-        self.remember_addresses();
-        self.members.clear();
-        self.member_at.clear();
-        self.desk.requests.clear();
-        let former = std::mem::take(&mut self.desk.results);
-        let (mut term, mut sync, mut cluster, mut pause) = (None, None, None, None);
-        let (mut backup, mut restore) = (None, None);
-        let members = self.keys.members();
-        let requests = self.keys.requests();
-        for entry in entries {
-            let key = entry.key.as_str();
-            if key == self.keys.term().as_str() {
-                term = Some(entry);
-            } else if key == self.keys.sync().as_str() {
-                sync = Some(entry);
-            } else if key == self.keys.cluster().as_str() {
-                cluster = Some(entry);
-            } else if key == self.keys.pause().as_str() {
-                pause = Some(entry);
-            } else if key == self.keys.backup().as_str() {
-                backup = Some(entry);
-            } else if key == self.keys.restore().as_str() {
-                restore = Some(entry);
-            } else if key.starts_with(members.as_str()) {
-                if let Some(member) = decode::<MemberValue>(&entry.value) {
-                    self.member_at.insert(member.node.clone(), entry.modify);
-                    self.members.insert(member.node.clone(), member);
-                }
-            } else if let Some(id) = key.strip_prefix(requests.as_str()) {
-                self.absorb_request(now, id.to_owned(), &entry, &former);
-            }
-        }
-        self.record_shown();
-        self.keep_fresh_results(now, former);
-        self.absorb_pause(pause.as_ref(), out);
-        let exists = cluster.is_some();
-        self.cluster_at = cluster.as_ref().map(|entry| entry.modify);
-        if let Some(value) = cluster.and_then(|entry| decode::<ClusterValue>(&entry.value)) {
-            self.cluster = Some(value);
-        }
-        self.backup_seen(now, backup.as_ref());
-        self.restore_seen(restore.as_ref());
-        self.cluster_seen(out);
-        self.tell_lead(now, LeadIn::State { term, sync, cluster: exists, seen }, out);
     }
 
     fn absorb_reply(

@@ -106,7 +106,7 @@ impl Node {
     }
 
     fn performers(&self, name: &str) -> impl Iterator<Item = &crate::decide::records::MemberValue> {
-        self.members.values().filter(move |member| {
+        self.members().filter(move |member| {
             member.node != *self.me() && member.roles.performs.iter().any(|role| role == name)
         })
     }

@@ -472,19 +472,6 @@ impl Node {
         }
     }
 
-    fn tell_result(&mut self, id: &str, value: &ResultValue, out: &mut Outbox) {
-        let asked = self.desk.requests.get(id).and_then(|asked| asked.value.as_ref());
-        let (verb, by) = asked.map_or(("?", "?"), |asked| (&asked.verb, &asked.by));
-        let text = format!("{verb}, asked by {by}: {}", value.reason);
-        let code = match value.status {
-            RequestStatus::Started => "request.started",
-            RequestStatus::Done => "request.done",
-            RequestStatus::Refused => "request.refused",
-            RequestStatus::Failed => "request.failed",
-        };
-        self.decided(Reason::new(code, text), out);
-    }
-
     pub(crate) fn begin_planned(&mut self, now: At, demotion: Demotion, out: &mut Outbox) {
         let text = match &demotion.to {
             Some(to) => format!("planned: {to} is to lead"),

@@ -55,7 +55,7 @@ impl Node {
 
     /// The members as last read.
     pub fn members(&self) -> impl Iterator<Item = &MemberValue> {
-        self.members.values()
+        self.members.values().map(AsRef::as_ref)
     }
 
     /// Moves when `state/cluster` is written, and the peers' key with it.

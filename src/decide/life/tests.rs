@@ -13,7 +13,7 @@ use crate::decide::lead::fake::Fake;
 use crate::decide::lead::{LeadConfig, Seen, SyncMode};
 use crate::decide::peer::{Ask, PeerError, Told};
 use crate::decide::records::{
-    Follows, LeaderValue, LockState, RequestStatus, ResultValue, Roles, TermValue, encode,
+    Follows, LeaderValue, LockState, RequestStatus, ResultValue, Roles, TermValue, decode, encode,
 };
 use crate::decide::types::{ClusterId, ClusterName, DiskId, Identity, Member, RunId};
 use std::collections::BTreeSet;
@@ -644,7 +644,7 @@ fn asked_to_stop_a_primary_demotes_releases_and_ends_with_the_applications_code(
 #[test]
 fn one_freeze_answers_all_of_a_term_and_nobody_after_replicate_has_begun_again() {
     let mut world = replica(SyncMode::Off);
-    world.node.set.no_failover.insert("a".into());
+    std::sync::Arc::make_mut(&mut world.node.set).no_failover.insert("a".into());
     world.held = vec!["position"];
     world.give(asked(1, freeze_of(5)));
     world.give(asked(2, freeze_of(5)));

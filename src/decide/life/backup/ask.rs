@@ -255,7 +255,7 @@ impl Node {
             priority: member.priority,
             no_failover: member.no_failover,
         };
-        self.members.values().map(candidate).collect()
+        self.members().map(candidate).collect()
     }
 
     fn bar_of(&self, member: &MemberValue) -> Option<String> {

@@ -60,7 +60,7 @@ impl Node {
         let newer = |member: &&MemberValue| {
             member.cluster.as_ref() == Some(own) && member.floor > self.disk.floor
         };
-        if let Some(member) = self.members.values().find(newer).filter(|_| !accept_loss) {
+        if let Some(member) = self.members().find(newer).filter(|_| !accept_loss) {
             let (other, theirs, ours) = (&member.node, member.floor, self.disk.floor);
             return Some(Outcome::refused(format!(
                 "{other} has seen epoch {theirs}, {me} only {ours}: the data of {other} may be \
@@ -69,7 +69,7 @@ impl Node {
         }
         let strange = |member: &&MemberValue| member.cluster.as_ref().is_some_and(|id| id != own);
         let strangers: Vec<_> =
-            self.members.values().filter(strange).map(|member| member.node.as_str()).collect();
+            self.members().filter(strange).map(|member| member.node.as_str()).collect();
         let rest = if strangers.is_empty() {
             "the others follow it".to_owned()
         } else {

@@ -1,7 +1,10 @@
-//! Requests and their results as `status` and `GET /requests/<id>` show them.
+//! Requests and their results as the journal, `status` and `GET /requests/<id>` show them.
 
 use super::super::Node;
 use super::Asked;
+use crate::decide::io::Outbox;
+use crate::decide::reason::Reason;
+use crate::decide::records::{RequestStatus, ResultValue};
 use serde_json::{Map, Value, json};
 
 impl Node {
@@ -23,5 +26,18 @@ impl Node {
             (id.clone(), row)
         };
         self.desk.requests.iter().map(row).collect::<Map<_, _>>().into()
+    }
+
+    pub(super) fn tell_result(&mut self, id: &str, value: &ResultValue, out: &mut Outbox) {
+        let asked = self.desk.requests.get(id).and_then(|asked| asked.value.as_ref());
+        let (verb, by) = asked.map_or(("?", "?"), |asked| (&asked.verb, &asked.by));
+        let text = format!("{verb}, asked by {by}: {}", value.reason);
+        let code = match value.status {
+            RequestStatus::Started => "request.started",
+            RequestStatus::Done => "request.done",
+            RequestStatus::Refused => "request.refused",
+            RequestStatus::Failed => "request.failed",
+        };
+        self.decided(Reason::new(code, text), out);
     }
 }

@@ -177,7 +177,7 @@ fn a_request_becomes_a_backup_in_the_catalog() {
 #[test]
 fn backups_of_one_second_have_ids_of_their_own() {
     let mut world = primary(SyncMode::Off);
-    world.node.set.backup.keep = Keep { count: 0, days: 0 };
+    std::sync::Arc::make_mut(&mut world.node.set).backup.keep = Keep { count: 0, days: 0 };
     for request in ["r1", "r2", "r3", "r4"] {
         world.ask(request, "backup", &[]);
     }
@@ -201,7 +201,7 @@ fn a_replica_is_asked_first_and_one_at_a_time() {
 #[test]
 fn who_can_not_is_said_by_name() {
     let mut world = pair();
-    world.node.set.backup.bar = Some("has no backup_dir".into());
+    std::sync::Arc::make_mut(&mut world.node.set).backup.bar = Some("has no backup_dir".into());
     world.doze(11_000);
     world.held = vec!["peer"];
     world.pass(4_000);

@@ -11,7 +11,7 @@ fn fail(world: &mut World) {
 /// A primary whose application died and who handed over; nobody has taken.
 fn handed_over(change: impl FnOnce(&mut Settings)) -> World {
     let mut world = pair();
-    change(&mut world.node.set);
+    change(std::sync::Arc::make_mut(&mut world.node.set));
     fail(&mut world);
     assert!(world.is_released(), "{:?}", world.log);
     world
@@ -48,8 +48,8 @@ fn a_node_that_failed_as_leader_lets_others_go_first_and_says_until_when() {
 fn the_only_candidate_is_not_held_down() {
     // No other is listed.
     let mut world = primary(SyncMode::Off);
-    world.node.set.on_crash = OnCrash::Restart;
-    world.node.set.restart_max = 0;
+    std::sync::Arc::make_mut(&mut world.node.set).on_crash = OnCrash::Restart;
+    std::sync::Arc::make_mut(&mut world.node.set).restart_max = 0;
     let epoch = world.epoch();
     fail(&mut world);
     assert!(absent_ms(&mut world) < 2_000);
@@ -137,7 +137,7 @@ fn zero_holds_nobody_down() {
 fn lagging(sync: SyncMode, lag: &str, most: Option<Span>) -> World {
     let mut world = World::new(boot(Some("id"), 5), settings(sync));
     world.lag = lag.to_owned();
-    world.node.set.max_lag = most;
+    std::sync::Arc::make_mut(&mut world.node.set).max_lag = most;
     let keys = world.node.keys().clone();
     world.put(keys.cluster(), &encode(&ClusterValue { v: 1, id: ClusterId::new("id") }));
     world.leads("b", "run-b", 5);
@@ -213,7 +213,8 @@ fn what_a_node_foretells_is_what_it_does() {
     ] {
         let mut world = lagging(sync, lag, most);
         if no_failover {
-            world.node.set.no_failover = BTreeSet::from(["a".into()]);
+            std::sync::Arc::make_mut(&mut world.node.set).no_failover =
+                BTreeSet::from(["a".into()]);
             world.give(Input::Tick);
         }
         match foretold(&mut world) {
@@ -249,7 +250,7 @@ fn a_held_node_foretells_how_long_it_lets_others_go_first() {
 fn a_leader_foretells_what_it_does_when_its_application_ends() {
     for (on_crash, restarts) in [(OnCrash::Restart, true), (OnCrash::Failover, false)] {
         let mut world = pair();
-        world.node.set.on_crash = on_crash;
+        std::sync::Arc::make_mut(&mut world.node.set).on_crash = on_crash;
         assert_eq!(world.node.would(At(world.at)), Would::Leads { restarts });
         fail(&mut world);
         assert_eq!(world.is_released(), !restarts, "{:?}", world.log);

@@ -111,7 +111,7 @@ fn a_bad_one_changes_nothing_is_told_once_and_heals() {
             .expect("ours");
     let note = record.config.expect("told");
     assert_eq!(note.bad.as_deref(), Some("KV state/config:1:9: lease: 3 has no unit"));
-    world.give(good(before));
+    world.give(good((*before).clone()));
     assert_eq!(
         world.codes("config.changed"),
         ["state/config is good again; changed: nothing else"]

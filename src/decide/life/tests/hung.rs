@@ -64,7 +64,7 @@ fn a_hung_primary_alone_is_started_again_in_place_under_its_lease() {
 #[test]
 fn with_restart_it_is_started_in_place_once_and_handed_over_the_second_time() {
     let mut world = pair();
-    world.node.set.on_crash = OnCrash::Restart;
+    std::sync::Arc::make_mut(&mut world.node.set).on_crash = OnCrash::Restart;
     sick(&mut world, 11_000, &FAILS);
     world.pass(1_000);
     assert!(!world.is_released() && world.state() == "primary", "{:?}", world.log);
@@ -84,7 +84,7 @@ fn a_hung_replica_is_started_again() {
 #[test]
 fn hung_after_zero_and_a_hook_that_cannot_start_end_nothing() {
     let mut world = pair();
-    world.node.set.hung_after = Span::ZERO;
+    std::sync::Arc::make_mut(&mut world.node.set).hung_after = Span::ZERO;
     sick(&mut world, 30_000, &FAILS);
     assert!(!world.has("kill"));
     let mut other = pair();

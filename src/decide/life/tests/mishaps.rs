@@ -31,7 +31,7 @@ fn a_lock_won_by_a_failed_node_is_given_back() {
 #[test]
 fn a_leader_whose_tree_does_not_die_lets_its_lease_run_out() {
     let mut world = pair();
-    world.node.set.on_crash = OnCrash::Restart;
+    std::sync::Arc::make_mut(&mut world.node.set).on_crash = OnCrash::Restart;
     world.held = vec!["kill"];
     world.give(Input::AppExited { pid: world.pid, exit: Exit::Signal(9) });
     world.pass(200);

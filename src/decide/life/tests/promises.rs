@@ -143,7 +143,7 @@ fn a_crash_meanwhile_is_restarted_in_place() {
     assert!(world.has("start") && world.has("run promote"));
     // With Consul there, another takes.
     let mut world = of(true, SyncMode::Off);
-    world.node.set.on_crash = OnCrash::Failover;
+    std::sync::Arc::make_mut(&mut world.node.set).on_crash = OnCrash::Failover;
     world.give(Input::AppExited { pid: world.pid, exit: Exit::Signal(9) });
     world.pass(100);
     assert!(world.is_released());

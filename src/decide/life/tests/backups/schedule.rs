@@ -9,8 +9,9 @@ const AHEAD: u64 = 1_795_564_800_000;
 fn scheduled(schedule: &str) -> World {
     let mut world = primary(SyncMode::Off);
     world.ahead = AHEAD - world.at + 10_000;
-    world.node.set.backup.schedule = Some(Cron::parse(schedule).expect("a schedule"));
-    world.node.set.backup.keep = Keep { count: 0, days: 0 };
+    std::sync::Arc::make_mut(&mut world.node.set).backup.schedule =
+        Some(Cron::parse(schedule).expect("a schedule"));
+    std::sync::Arc::make_mut(&mut world.node.set).backup.keep = Keep { count: 0, days: 0 };
     world.pass(100);
     world
 }
@@ -73,7 +74,7 @@ fn a_moment_that_a_former_leader_took_care_of_is_not_taken_again() {
 #[test]
 fn a_schedule_without_anybody_says_so_once_a_minute() {
     let mut world = scheduled("1 0 * * *");
-    world.node.set.backup.bar = Some("has no backup_dir".into());
+    std::sync::Arc::make_mut(&mut world.node.set).backup.bar = Some("has no backup_dir".into());
     world.doze(70_000);
     let said = world.node.reasons.iter().filter(|(_, it)| it.code == "backup.nobody").count();
     assert_eq!(said, 1);
