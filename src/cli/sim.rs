@@ -38,7 +38,7 @@ pub struct Args {
     /// A planted fault by its number in docs/lease.md, to see it caught
     #[cfg(feature = "mutants")]
     #[arg(long, value_name = "M", value_parser = planted)]
-    mutant: Option<crate::decide::lead::mutant::Mutant>,
+    mutant: Option<crate::decide::mutant::Mutant>,
     /// The report as one line of JSON alone
     #[arg(long)]
     json: bool,
@@ -53,9 +53,9 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
 }
 
 #[cfg(feature = "mutants")]
-fn planted(text: &str) -> Result<crate::decide::lead::mutant::Mutant, String> {
+fn planted(text: &str) -> Result<crate::decide::mutant::Mutant, String> {
     let number = text.parse().map_err(|_| "a number")?;
-    let planted = crate::decide::lead::mutant::Mutant::of(number);
+    let planted = crate::decide::mutant::Mutant::of(number);
     planted.ok_or_else(|| format!("there is no M{number:02} in docs/lease.md"))
 }
 
@@ -118,7 +118,7 @@ fn many(args: &Args, shape: &Shape, first: u64, last: u64) -> Report {
 
 #[cfg(feature = "mutants")]
 fn switch(args: &Args) {
-    crate::decide::lead::mutant::set(args.mutant);
+    crate::decide::mutant::set(args.mutant);
 }
 #[cfg(not(feature = "mutants"))]
 fn switch(_: &Args) {}

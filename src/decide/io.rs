@@ -9,6 +9,7 @@ use super::call::{Answer, Call, Entry, StoreError};
 use super::hook::{HookCall, HookEnd};
 use super::lead::Seen;
 use super::life::ConfigNews;
+use super::mutant::{self, Mutant};
 use super::peer::{Ask, PeerCall, PeerError, Told};
 use super::reason::Reason;
 use super::records::{Follows, RequestValue};
@@ -233,7 +234,7 @@ pub enum Effect {
 
 /// Whether the time until which an effect is valid was over before it was carried out.
 pub fn is_over(valid_until: Option<At>, now: At) -> bool {
-    valid_until.is_some_and(|until| now >= until)
+    valid_until.is_some_and(|until| now >= until) && !mutant::on(Mutant::M67)
 }
 
 /// What a call is answered with whose time was over.

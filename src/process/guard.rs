@@ -16,6 +16,7 @@ use super::page::{MAX_JOBS, Orders, Page};
 use super::scan::Rules;
 use super::tree::{self, Killer, Progress};
 use super::{Exit, Pid, Proc, clock, slim, sys};
+use crate::decide::guard::is_due;
 use crate::decide::time::At;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -173,7 +174,7 @@ impl Guard {
 
     fn obey(&mut self, orders: Orders) {
         let now = clock::now();
-        let due = orders.kill_at.is_some_and(|at| now >= at)
+        let due = orders.kill_at.is_some_and(|at| is_due(at, now))
             && orders.generation != self.page.fired()
             && orders.generation != self.page.firing();
         let asked = orders.fences_asked != self.page.fences_done();

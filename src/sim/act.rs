@@ -7,6 +7,7 @@ use super::app::{App, CUT_MOST};
 use super::fault::{Ill, Place};
 use super::node::Running;
 use super::world::{Event, World};
+use crate::decide::guard::is_due;
 use crate::decide::hook::{Hook, HookCall, HookEnd};
 use crate::decide::io::{Effect, Exit, Input};
 use crate::decide::types::OpId;
@@ -230,7 +231,7 @@ impl World<'_> {
         if it.trouble.node_paused > t {
             return;
         }
-        let Some((pid, _)) = it.guard.armed.filter(|(_, kill_at)| *kill_at <= now) else { return };
+        let Some((pid, _)) = it.guard.armed.filter(|(_, kill_at)| is_due(*kill_at, now)) else { return };
         it.guard.armed = None;
         it.trouble.thawed_late = it.trouble.node_paused == t;
         self.trace.line(t, node, "guard-kills", || format!("pid {pid}"));

@@ -8,6 +8,7 @@ use super::head::Head;
 use super::{Entry, Line, Notes};
 use crate::decide::call::{Answer, Call, StoreError, Verb};
 use crate::decide::keys::Keys;
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::records::{decode, encode};
 use crate::decide::time::{At, Span};
 use crate::decide::types::{Epoch, Identity, Index, NodeName, RunId, SessionId};
@@ -158,10 +159,10 @@ impl Writer {
             .collect();
         let gone = next.compact(desk.keep, OPS_MOST - entries.len());
         next.forget_others(&desk.members);
-        let mut verbs = vec![
-            Verb::CheckSession(desk.keys.leader(), term.session),
-            Verb::Cas(desk.keys.journal_head(), index, encode(&next)),
-        ];
+        let locked = Verb::CheckSession(desk.keys.leader(), term.session);
+        let locked = (!mutant::on(Mutant::M69)).then_some(locked);
+        let mut verbs: Vec<Verb> = locked.into_iter().collect();
+        verbs.push(Verb::Cas(desk.keys.journal_head(), index, encode(&next)));
         verbs.extend(entries.iter().map(|entry| {
             let key = desk.keys.journal_entry(entry.epoch, entry.seq);
             Verb::Cas(key, Index(0), encode(entry))

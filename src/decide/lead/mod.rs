@@ -26,7 +26,7 @@ mod foresee;
 mod hold;
 mod list;
 mod machine;
-pub mod mutant;
+pub use super::mutant;
 mod promise;
 mod proof;
 mod release;

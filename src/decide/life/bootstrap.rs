@@ -10,6 +10,7 @@ use super::{Bootstrap, Node, State};
 use crate::decide::hook::{Hook, HookEnd};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::LeadIn;
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
 use crate::decide::records::ClusterValue;
 use crate::decide::time::At;
@@ -112,7 +113,9 @@ impl Node {
         self.disk.data = false;
         self.disk.cluster = None;
         self.disk.marker = false;
-        self.follow.forget();
+        if !mutant::on(Mutant::M77) {
+            self.follow.forget();
+        }
         self.wiped_for_reinit();
         if self.state == State::Wiping {
             self.decided(Reason::new("disk.wiped", "the application's directory is empty"), out);

@@ -5,6 +5,7 @@ use crate::decide::call::Call;
 use crate::decide::hook::Hook;
 use crate::decide::io::{Effect, Exit, Outbox};
 use crate::decide::lead::{LeadIn, Leadership};
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 use std::collections::VecDeque;
@@ -198,7 +199,8 @@ impl Node {
         self.health.reset();
         self.disarm(out);
         match after {
-            After::Rewind | After::Wipe => self.follow.forget(),
+            After::Rewind | After::Wipe if !mutant::on(Mutant::M77) => self.follow.forget(),
+            After::Rewind | After::Wipe => self.follow.reset(),
             After::Start { .. } | After::Exit { .. } | After::Fail => self.follow.reset(),
         }
         if matches!(self.leadership(), Leadership::Closed { .. }) {

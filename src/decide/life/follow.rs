@@ -5,6 +5,7 @@ use super::{After, Node, Side, State};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::Leadership;
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
 use crate::decide::records::Follows;
 use crate::decide::time::{At, Span};
@@ -77,10 +78,19 @@ impl Follow {
     }
 
     pub fn thaw(&mut self) {
-        self.last = None;
-        if self.frozen.take().is_some() {
+        let was_frozen = self.frozen.is_some();
+        self.melt();
+        if was_frozen {
             self.receives = false;
             self.retry = None;
+        }
+    }
+
+    /// The final position is none any more.
+    fn melt(&mut self) {
+        self.frozen = None;
+        if !mutant::on(Mutant::M65) {
+            self.last = None;
         }
     }
 
@@ -149,8 +159,7 @@ impl Node {
             return;
         }
         self.follow.attempt += 1;
-        self.follow.frozen = None;
-        self.follow.last = None;
+        self.follow.melt();
         self.follow.running = Some((leader, part));
         self.kept = false;
         let facts = with(self.facts(), "SYNC_SELF", part.name());

@@ -10,6 +10,7 @@ use super::{Node, Side};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::Standpoint;
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::peer::Told;
 use crate::decide::time::At;
 use crate::decide::types::{Epoch, OpId, RunId};
@@ -52,7 +53,8 @@ impl Node {
     ) {
         let known = self.follow.last.as_ref();
         let known = known.filter(|last| (last.epoch, &last.run) == (epoch, &run));
-        if let Some(last) = known.filter(|_| self.follow.frozen.is_some()).cloned() {
+        let frozen = self.follow.frozen.is_some() || mutant::on(Mutant::M65);
+        if let Some(last) = known.filter(|_| frozen).cloned() {
             self.freeze(now);
             self.tell_frozen(now, asker, Ok(&last), out);
             return;
@@ -77,7 +79,10 @@ impl Node {
         }
         self.freeze(now);
         self.freezing = Some(Freezing { epoch, run, askers: vec![asker] });
-        let facts = with(self.facts(), "FREEZE", 1);
+        let mut facts = self.facts();
+        if !mutant::on(Mutant::M75) {
+            facts = with(facts, "FREEZE", 1);
+        }
         self.run_side(Side::Freeze, facts, out);
     }
 

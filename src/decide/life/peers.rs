@@ -9,6 +9,7 @@ use super::{Node, Side};
 use crate::decide::hook::HookEnd;
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::{LeadIn, Leadership, Standpoint};
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::peer::{Ask, PeerCall, PeerError, Told};
 use crate::decide::time::{At, Span};
 use crate::decide::types::{Epoch, NodeName, OpId, RunId};
@@ -119,6 +120,9 @@ impl Peers {
 
     /// How long this member has not answered.
     pub fn silent(&self, node: &NodeName, now: At) -> Span {
+        if mutant::on(Mutant::M84) {
+            return Span::ZERO;
+        }
         self.pings.get(node).map_or(Span::ZERO, |pinged| now.since(pinged.last))
     }
 
@@ -362,7 +366,7 @@ impl Node {
         if self.app.is_none() || !self.state.serves() {
             return Err(format!("the node is {}", self.state.name()));
         }
-        if !freeze {
+        if !freeze || mutant::on(Mutant::M64) {
             return Ok(());
         }
         if !matches!(self.leadership(), Leadership::Follower | Leadership::Taking) {

@@ -21,6 +21,7 @@ use crate::decide::action::Action;
 use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::{LeadIn, Leadership};
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
 use crate::decide::records::{RequestStatus, RequestValue, ResultValue, decode, encode};
 use crate::decide::time::{At, Span};
@@ -399,6 +400,9 @@ impl Node {
         let value = ResultValue { v: 1, status, by, epoch, to, reason, force, at };
         let mut verbs = beside;
         match seat {
+            Seat::Leader(_) | Seat::Anybody if mutant::on(Mutant::M76) => {
+                verbs.push(Verb::Set(key, encode(&value)));
+            }
             Seat::Leader(session) => {
                 verbs.insert(0, Verb::CheckSession(self.keys.leader(), session.clone()));
                 verbs.push(Verb::Set(key, encode(&value)));

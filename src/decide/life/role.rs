@@ -9,6 +9,7 @@ use super::{After, Demotion, Node, Side, State};
 use crate::decide::hook::{Hook, HookEnd};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::{LeadIn, Leadership, SyncMode, UNANSWERED};
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 
@@ -19,7 +20,18 @@ const DRAIN_MARGIN: Span = Span(100);
 
 impl Node {
     fn kill_at(&self, deadline: At) -> At {
+        if mutant::on(Mutant::M63) {
+            return deadline + self.set.kill_budget;
+        }
         deadline - self.set.kill_budget
+    }
+
+    /// From when on what may be writable is demoted.
+    fn demote_at(&self, deadline: At) -> At {
+        if mutant::on(Mutant::M63) {
+            return deadline + self.set.demote_budget;
+        }
+        deadline - self.set.demote_budget
     }
 
     pub(crate) fn arm(&mut self, _now: At, pid: u32, out: &mut Outbox) {
@@ -45,7 +57,7 @@ impl Node {
             return;
         };
         let kill_at = self.kill_at(deadline);
-        if kill_at != told {
+        if kill_at != told && !(kill_at < told && mutant::on(Mutant::M74)) {
             self.armed = Some((pid, kill_at));
             self.last_deadline = deadline;
             out.push(Effect::Extend { kill_at });
@@ -67,7 +79,7 @@ impl Node {
     pub(crate) fn fence_at(&self) -> Option<At> {
         match self.leadership() {
             Leadership::Open { deadline, .. } if self.state.acts() => {
-                Some(deadline - self.set.demote_budget)
+                Some(self.demote_at(deadline))
             }
             Leadership::Open { .. }
             | Leadership::Closed { .. }
@@ -83,8 +95,7 @@ impl Node {
         }
         let why = match self.leadership() {
             Leadership::Open { deadline, .. } => {
-                let due = deadline - self.set.demote_budget;
-                if now < due {
+                if now < self.demote_at(deadline) {
                     return false;
                 }
                 self.lead.unanswered().unwrap_or_else(|| {
@@ -115,7 +126,7 @@ impl Node {
         if self.state == State::Primary {
             let demotion = Demotion { to: None, planned: false, request: None, leaving: self.stop };
             self.demote(now, demotion, out);
-        } else {
+        } else if !mutant::on(Mutant::M71) {
             self.kill(now, After::Start { handed_over: true }, out);
         }
     }
@@ -148,6 +159,7 @@ impl Node {
         end: HookEnd,
         out: &mut Outbox,
     ) {
+        let end = if mutant::on(Mutant::M81) { HookEnd::Done { answer: None } } else { end };
         match end {
             HookEnd::Done { .. } if demotion.planned => {
                 let give_up = self.kill_at(self.last_deadline) - DRAIN_MARGIN;
@@ -182,7 +194,7 @@ impl Node {
             return true;
         };
         let caught_up = order.is_some_and(|order| self.peers.order_of(&to) >= Some(order));
-        if caught_up {
+        if caught_up || mutant::on(Mutant::M83) {
             self.drained(now, demotion, out);
             return true;
         }
@@ -234,7 +246,7 @@ impl Node {
 
     fn promote(&mut self, now: At, out: &mut Outbox) {
         let Leadership::Open { deadline, .. } = self.leadership() else { return };
-        let valid = deadline - self.set.demote_budget;
+        let valid = self.demote_at(deadline);
         let facts = self.facts();
         let hook = self.run_hook_for(Hook::Promote, facts, self.set.timeouts.promote, None, out);
         if let Some(Effect::RunHook(call)) = out.last_mut() {

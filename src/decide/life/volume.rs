@@ -5,6 +5,7 @@
 use super::{After, Node, State};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::LeadIn;
+use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
 use crate::decide::time::{At, Span};
 use crate::decide::types::Epoch;
@@ -31,6 +32,10 @@ impl Floor {
 impl Node {
     pub(crate) fn persist_floor(&mut self, epoch: Epoch, out: &mut Outbox) {
         self.floor.asked = self.floor.asked.max(epoch);
+        if mutant::on(Mutant::M61) {
+            self.floor_durable(self.now, epoch, out);
+            return;
+        }
         out.push(Effect::PersistFloor(epoch));
     }
 

@@ -1,8 +1,8 @@
 //! Planted faults. With the feature `mutants` one of them can be switched on; each must then be
-//! caught by the model.
+//! caught by the model or the simulator.
 //!
 //! Without the feature [`on`] is `false` at compile time and costs nothing. Numbers are those of
-//! `docs/lease.md`.
+//! `docs/lease.md` and, from 60 on, of `docs/safety.md`.
 
 /// One rule off.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -87,11 +87,49 @@ pub enum Mutant {
     M47 = 47,
     /// An operator's order to take waits for no lease.
     M50 = 50,
+    /// A write whose outcome is unknown counts as done.
+    M60 = 60,
+    /// The epoch floor is kept in memory alone.
+    M61 = 61,
+    /// The guard lets its time pass.
+    M62 = 62,
+    /// Fence and guard count from behind the deadline.
+    M63 = 63,
+    /// A position is told for a term that this node did not follow.
+    M64 = 64,
+    /// A frozen position is told again though receiving has begun since.
+    M65 = 65,
+    /// A `promote` begins after its time.
+    M66 = 66,
+    /// Calls and hooks go out after their time.
+    M67 = 67,
+    /// What had no answer is not looked up.
+    M68 = 68,
+    /// The journal is written without the lock.
+    M69 = 69,
+    /// The fence leaves a `promote` under way alone.
+    M71 = 71,
+    /// The sync set grows and shrinks without a barrier.
+    M73 = 73,
+    /// A shorter deadline is not told to the guard.
+    M74 = 74,
+    /// The final position is asked for without an end of receiving.
+    M75 = 75,
+    /// An operator's request is answered without the lock and over any answer.
+    M76 = 76,
+    /// A wiped node still counts as a follower.
+    M77 = 77,
+    /// A `demote` that failed counts as done.
+    M81 = 81,
+    /// A planned handover does not wait until its successor has everything.
+    M83 = 83,
+    /// Nobody's silence counts.
+    M84 = 84,
 }
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Mutant; 39] = [
+    pub const ALL: [Mutant; 58] = [
         Mutant::M01,
         Mutant::M02,
         Mutant::M03,
@@ -131,6 +169,25 @@ impl Mutant {
         Mutant::M40,
         Mutant::M47,
         Mutant::M50,
+        Mutant::M60,
+        Mutant::M61,
+        Mutant::M62,
+        Mutant::M63,
+        Mutant::M64,
+        Mutant::M65,
+        Mutant::M66,
+        Mutant::M67,
+        Mutant::M68,
+        Mutant::M69,
+        Mutant::M71,
+        Mutant::M73,
+        Mutant::M74,
+        Mutant::M75,
+        Mutant::M76,
+        Mutant::M77,
+        Mutant::M81,
+        Mutant::M83,
+        Mutant::M84,
     ];
 
     /// By its number.
