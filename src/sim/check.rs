@@ -5,8 +5,9 @@ use super::net::entries;
 use super::world::World;
 use crate::decide::call::{Call, Verb};
 use crate::decide::invariants::{self, Broken};
+use crate::decide::keys::Key;
 use crate::decide::lead::SyncMode;
-use crate::decide::records::{SyncValue, TermValue, decode};
+use crate::decide::records::{LeaderValue, LockState, ResultValue, SyncValue, TermValue, decode};
 use crate::decide::types::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const STOP_MOST: u64 = 60_000;
 /// Changes of leader after the faults have ended: more is flapping.
 const EPOCHS_AFTER_CALM: u64 = 8;
+
+/// With a writable leader a commit is acknowledged within this.
+const ACKNOWLEDGED_WITHIN: u64 = 15_000;
 
 pub const NOT_CONVERGED: Broken = "S4: no healthy cluster after the faults ended";
 pub const FLAPS: Broken = "S9: leaders change though nothing is wrong";
@@ -37,6 +41,9 @@ pub struct Check {
     /// An operator's word.
     pub loss_until: u64,
     pub disk_lost: Option<Place>,
+    pub handover: Option<Handover>,
+    /// When a client was last told that its row is there.
+    acked_at: u64,
     /// A snapshot was restored: epochs may repeat.
     restored: bool,
     pub guard_kills: u64,
@@ -55,10 +62,39 @@ impl Check {
     }
 }
 
-/// What stood before a write that takes.
+/// What stood before a write.
 pub struct Before {
-    term: Option<TermValue>,
-    made: bool,
+    /// If it takes.
+    taken: Option<(Option<TermValue>, bool)>,
+    /// If it answers a request.
+    results: Vec<(Key, ResultValue)>,
+}
+
+/// A planned demotion: what the primary had, and who takes over by its word.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    from: Place,
+    rows: Vec<u64>,
+    to: Option<Place>,
+}
+
+/// The key that a verb writes.
+fn written(verb: &Verb) -> Option<&Key> {
+    match verb {
+        Verb::Set(key, _) | Verb::Cas(key, ..) => Some(key),
+        Verb::GetTree(_)
+        | Verb::CheckIndex(..)
+        | Verb::CheckNotExists(_)
+        | Verb::CheckSession(..)
+        | Verb::Lock(..)
+        | Verb::Unlock(..)
+        | Verb::DeleteCas(..)
+        | Verb::Delete(_) => None,
+    }
+}
+
+fn is_result(key: &Key) -> bool {
+    key.as_str().ends_with("-result")
 }
 
 impl World<'_> {
@@ -92,16 +128,33 @@ impl World<'_> {
 
     pub(super) fn before(&self, call: &Call) -> Option<Before> {
         let Call::Txn(verbs) = call else { return None };
-        verbs.iter().any(|verb| matches!(verb, Verb::Lock(..))).then(|| Before {
-            term: self.stored(self.keys.term().as_str()),
-            made: !self.consul.read(self.keys.cluster().as_str(), false).rows.is_empty(),
-        })
+        let takes = verbs.iter().any(|verb| matches!(verb, Verb::Lock(..)));
+        let answers = verbs.iter().filter_map(written).filter(|key| is_result(key));
+        let results: Vec<(Key, ResultValue)> =
+            answers.filter_map(|key| Some((key.clone(), self.stored(key.as_str())?))).collect();
+        if !takes && results.is_empty() {
+            return None;
+        }
+        let taken = takes.then(|| {
+            let made = !self.consul.read(self.keys.cluster().as_str(), false).rows.is_empty();
+            (self.stored(self.keys.term().as_str()), made)
+        });
+        Some(Before { taken, results })
     }
 
     /// A transaction was applied.
     pub(super) fn check_applied(&mut self, node: Place, call: &Call, before: Option<Before>) {
         let Call::Txn(verbs) = call else { return };
-        if let Some(before) = before {
+        if verbs.iter().filter_map(written).any(|key| *key == self.keys.journal_head()) {
+            self.check_journal(node);
+        }
+        let (taken, results) = before.map_or((None, Vec::new()), |it| (it.taken, it.results));
+        for (key, before) in results {
+            if let Some(after) = self.stored::<ResultValue>(key.as_str()) {
+                self.hold(invariants::answered_once(&before, &after));
+            }
+        }
+        if let Some(before) = taken {
             let term = verbs.iter().find_map(|verb| match verb {
                 Verb::Cas(key, _, value) if *key == self.keys.term() => decode::<TermValue>(value),
                 Verb::Set(..)
@@ -120,6 +173,7 @@ impl World<'_> {
             }
         }
         if verbs.iter().any(|verb| matches!(verb, Verb::Unlock(..))) {
+            self.handed_over(node);
             let writable = self.writable();
             for entry in entries(self.consul.read(self.keys.leader().as_str(), false)) {
                 let locked = entry.session.is_some();
@@ -128,7 +182,52 @@ impl World<'_> {
         }
     }
 
-    fn check_taken(&mut self, node: Place, term: &TermValue, before: &Before) {
+    fn check_journal(&mut self, node: Place) {
+        let Some(run) = self.nodes[node].process.as_ref().map(|it| it.run.clone()) else { return };
+        let term: Option<TermValue> = self.stored(self.keys.term().as_str());
+        let leader = self.consul.row(self.keys.leader().as_str());
+        let locked = leader.is_some_and(|row| row.session.is_some());
+        self.hold(invariants::journal_under_lock(&run, term.as_ref(), locked));
+    }
+
+    /// A planned demotion is done: nothing more is committed here.
+    pub(super) fn demoted_by_plan(&mut self, node: Place) {
+        let rows = self.nodes[node].volume.data.as_ref().map(|data| data.rows.clone());
+        self.check.handover = rows.map(|rows| Handover { from: node, rows, to: None });
+    }
+
+    /// The lock was given back: to whom?
+    fn handed_over(&mut self, node: Place) {
+        let value: Option<LeaderValue> = self.stored(self.keys.leader().as_str());
+        let to = value.filter(|value| value.state == LockState::Clean).and_then(|value| value.to);
+        let to = to.and_then(|to| self.place(to.as_str()));
+        self.check.handover.take_if(|it| it.from != node || to.is_none());
+        if let Some(handover) = &mut self.check.handover {
+            handover.to = to;
+        }
+    }
+
+    /// S11, at the moment the successor accepts writes.
+    fn check_handover(&mut self, node: Place) {
+        let Some(handover) = self.check.handover.take() else { return };
+        if handover.to != Some(node) || self.t < self.check.loss_until {
+            return;
+        }
+        let Some(data) = &self.nodes[node].volume.data else { return };
+        let missing = handover.rows.iter().find(|row| !data.has(**row)).copied();
+        if let Some(row) = missing {
+            let t = self.t;
+            self.trace.line(t, node, "misses", || format!("row {row}, though it was handed over"));
+            self.broken(invariants::HANDOVER_LOST);
+        }
+    }
+
+    fn check_taken(
+        &mut self,
+        node: Place,
+        term: &TermValue,
+        (before, made): &(Option<TermValue>, bool),
+    ) {
         let t = self.t;
         self.check.terms += 1;
         self.trace.line(t, node, "TAKES", || format!("epoch {}", term.epoch));
@@ -136,15 +235,16 @@ impl World<'_> {
             self.hold(invariants::epoch_grows(self.check.epoch, term.epoch));
         }
         self.check.epoch = self.check.epoch.max(term.epoch);
-        if before.made && t >= self.check.loss_until {
+        if *made && t >= self.check.loss_until {
             let name = self.nodes[node].name.clone();
-            self.hold(invariants::listed(before.term.as_ref(), &name));
+            self.hold(invariants::listed(before.as_ref(), &name));
         }
     }
 
     /// Clients were told that these rows are there.
     pub(super) fn acknowledged(&mut self, node: Place, rows: &[u64]) {
         self.check.acked += rows.len() as u64;
+        self.check.acked_at = self.t;
         let sync = self.nodes[node].process.as_ref().map(|it| it.node.sync_mode());
         if sync.is_some_and(|sync| sync != SyncMode::Off) && self.has_sync_set() {
             self.check.promised.extend_from_slice(rows);
@@ -163,6 +263,7 @@ impl World<'_> {
 
     /// S8, at the moment the application accepts writes.
     pub(super) fn check_promoted(&mut self, node: Place) {
+        self.check_handover(node);
         if self.t < self.check.loss_until || !self.has_sync_set() {
             self.check.promised.clear();
             return;
@@ -214,6 +315,10 @@ impl World<'_> {
             if place != leader && follows != Some(leader) {
                 return Err(format!("n{place} does not follow n{leader}; {}", self.states()));
             }
+        }
+        let silent = t - self.check.acked_at;
+        if silent > ACKNOWLEDGED_WITHIN {
+            return Err(format!("no commit was acknowledged for {silent} ms; {}", self.states()));
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ impl World<'_> {
             Hook::Position | Hook::Health if !serves => 1,
             Hook::Replicate => self.replicate(node, call),
             Hook::Promote => self.promote(node, call),
-            Hook::Demote => self.demote(node),
+            Hook::Demote => self.demote(node, call),
             Hook::Sync => self.sync(node, call),
             Hook::Health => 0,
             Hook::Position => return self.position(node, call),
@@ -193,12 +193,15 @@ impl World<'_> {
         0
     }
 
-    fn demote(&mut self, node: Place) -> i32 {
+    fn demote(&mut self, node: Place, call: &HookCall) -> i32 {
         let t = self.t;
         if let Some(app) = &mut self.nodes[node].app {
             app.writable = false;
         }
         self.trace.line(t, node, "read-only", String::new);
+        if fact(call, "DEMOTE") == Some("planned") {
+            self.demoted_by_plan(node);
+        }
         0
     }
 

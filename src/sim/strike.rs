@@ -181,6 +181,7 @@ impl World<'_> {
 
     fn crash(&mut self, node: Place, volume: Volume, back: u64) {
         let t = self.t;
+        self.check.handover = None;
         let was_there = self.nodes[node].process.take().is_some();
         let salt = self.rng.within(1_000_000, 900_000_000);
         let disk = self.fresh("disk");
