@@ -89,9 +89,7 @@ impl HookCall {
     /// lease that is renewed meanwhile; the others end at it too.
     pub fn may_start(&mut self, now: At) -> bool {
         match self.hook {
-            Hook::Promote => {
-                !is_over(self.valid_until.take(), now) || mutant::on(Mutant::M66)
-            }
+            Hook::Promote => !is_over(self.valid_until.take(), now) || mutant::on(Mutant::M66),
             Hook::Bootstrap
             | Hook::PreStart
             | Hook::Replicate

@@ -231,7 +231,9 @@ impl World<'_> {
         if it.trouble.node_paused > t {
             return;
         }
-        let Some((pid, _)) = it.guard.armed.filter(|(_, kill_at)| is_due(*kill_at, now)) else { return };
+        let Some((pid, _)) = it.guard.armed.filter(|(_, kill_at)| is_due(*kill_at, now)) else {
+            return;
+        };
         it.guard.armed = None;
         it.trouble.thawed_late = it.trouble.node_paused == t;
         self.trace.line(t, node, "guard-kills", || format!("pid {pid}"));

@@ -338,8 +338,11 @@ impl World<'_> {
         self.consul.elect(At(t));
         self.consul.catch_up();
         self.poll_watches();
-        self.asked(0, Ask::Resume);
-        self.after(5_000, Event::Later(Fault::Asked { node: 1, ask: Ask::Resume }));
+        // Where clocks differ a node refuses what another one dated: an operator asks each.
+        for node in 0..self.nodes.len() {
+            let after = 5_000 * u64::try_from(node).expect("a few");
+            self.after(after, Event::Later(Fault::Asked { node, ask: Ask::Resume }));
+        }
         self.after(1_000, Event::Later(Fault::Configured(Change::Priority(0))));
         self.check.epoch_at_calm = self.check.epoch;
     }

@@ -383,9 +383,10 @@ impl Lead {
     }
 
     /// Whether no lease can run any more, as far as this node has seen: what stands there was
-    /// released, or was waited out.
+    /// released, or was waited out, and this node has promised nothing to anybody.
     pub fn is_vacant(&self, now: At) -> bool {
-        self.has_seen() && self.free_at().is_some_and(|at| at <= now)
+        let promised = self.running_promise(now).is_some();
+        self.has_seen() && !promised && self.free_at().is_some_and(|at| at <= now)
     }
 
     /// Whether the own term is over and to be taken again: its planned successor did not catch up.

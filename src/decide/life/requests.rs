@@ -13,17 +13,18 @@ mod failover;
 mod own;
 mod parting;
 mod pause;
+mod seen;
 mod switchover;
 mod told;
 
 use super::{Demotion, Node, Owner, State};
 use crate::decide::action::Action;
-use crate::decide::call::{Answer, Call, Entry, StoreError, Verb};
+use crate::decide::call::{Answer, Call, StoreError, Verb};
 use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::{LeadIn, Leadership};
 use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
-use crate::decide::records::{RequestStatus, RequestValue, ResultValue, decode, encode};
+use crate::decide::records::{RequestStatus, RequestValue, ResultValue, encode};
 use crate::decide::time::{At, Span};
 use crate::decide::types::{Epoch, Index, NodeName, OpId, SessionId};
 use std::collections::BTreeMap;
@@ -59,6 +60,8 @@ pub struct Answered {
 pub(crate) struct Desk {
     pub requests: BTreeMap<String, Asked>,
     pub results: BTreeMap<String, Answered>,
+    /// Results that cannot be read: they are written over.
+    pub garbled: BTreeMap<String, Index>,
     /// After a result that could not be written.
     pub result_again: Option<At>,
     /// Candidates of a switchover are being asked until then.
@@ -123,38 +126,6 @@ impl Outcome {
 }
 
 impl Node {
-    /// `former`: the results known so far.
-    pub(crate) fn absorb_request(
-        &mut self,
-        now: At,
-        id: String,
-        entry: &Entry,
-        former: &BTreeMap<String, Answered>,
-    ) {
-        let at = entry.modify;
-        if let Some(request) = id.strip_suffix("-result") {
-            if let Some(value) = decode::<ResultValue>(&entry.value) {
-                let same = former.get(request).filter(|known| known.value == value);
-                let since = same.map_or(now, |known| known.since);
-                self.desk.results.insert(request.to_owned(), Answered { value, at, since });
-            }
-        } else {
-            let value = decode::<RequestValue>(&entry.value);
-            self.desk.requests.insert(id, Asked { value, at });
-        }
-    }
-
-    /// A look that is older than a write of this node does not undo it.
-    pub(crate) fn keep_fresh_results(&mut self, now: At, former: BTreeMap<String, Answered>) {
-        for (id, known) in former {
-            let fresh = known.value.by == *self.me() && now.since(known.since) < FRESH;
-            let older = self.desk.results.get(&id).is_none_or(|seen| seen.at < known.at);
-            if fresh && older && self.desk.requests.contains_key(&id) {
-                self.desk.results.insert(id, known);
-            }
-        }
-    }
-
     /// An HTTP action takes the one path: it becomes a request in KV.
     pub(crate) fn action(
         &mut self,
@@ -323,7 +294,12 @@ impl Node {
              command line",
         )?;
         if request.expires < self.wall {
-            return Err("it expired before anybody could answer it; ask again".into());
+            return Err(format!(
+                "it expired before anybody could answer it, {} ago by the clock of {}; ask again, \
+                 and at that node if nobody waited so long: clocks differ",
+                Span(self.wall - request.expires),
+                self.me()
+            ));
         }
         let action = Action::parse(&request.verb, &request.args)?;
         let seen = self.epoch();
@@ -399,18 +375,18 @@ impl Node {
         let (by, epoch, at) = (self.me().clone(), self.epoch(), self.wall);
         let value = ResultValue { v: 1, status, by, epoch, to, reason, force, at };
         let mut verbs = beside;
+        // Over what is known alone: whoever thinks that nobody leads may have answered.
+        let result = self.desk.results.get(&id).map(|result| result.at);
+        let known = result.or(self.desk.garbled.get(&id).copied()).unwrap_or_default();
         match seat {
             Seat::Leader(_) | Seat::Anybody if mutant::on(Mutant::M76) => {
                 verbs.push(Verb::Set(key, encode(&value)));
             }
             Seat::Leader(session) => {
                 verbs.insert(0, Verb::CheckSession(self.keys.leader(), session.clone()));
-                verbs.push(Verb::Set(key, encode(&value)));
-            }
-            Seat::Anybody => {
-                let known = self.desk.results.get(&id).map_or(Index(0), |result| result.at);
                 verbs.push(Verb::Cas(key, known, encode(&value)));
             }
+            Seat::Anybody => verbs.push(Verb::Cas(key, known, encode(&value))),
         }
         let value = Box::new(value);
         self.call(Owner::Result { request_id: id, value }, Call::Txn(verbs), out);

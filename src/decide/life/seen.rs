@@ -52,6 +52,7 @@ impl Node {
         self.member_at.clear();
         let mut read = std::mem::take(&mut self.member_read);
         self.desk.requests.clear();
+        self.desk.garbled.clear();
         let former = std::mem::take(&mut self.desk.results);
         let (mut term, mut sync, mut cluster, mut pause) = (None, None, None, None);
         let (mut backup, mut restore) = (None, None);

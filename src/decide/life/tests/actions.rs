@@ -43,6 +43,47 @@ fn a_result_that_cannot_be_written_is_not_tried_in_a_circle() {
     assert!((2..=10).contains(&tries), "{tries} in a second");
 }
 
+/// A leader that did not see it yet would have carried out what the operator was told is refused.
+#[test]
+fn a_leader_does_not_answer_over_an_answer() {
+    let mut world = pair();
+    let request = asked(&world, "switchover", &[("to", "b")]);
+    let key = world.node.keys().request_result("r1");
+    let refused = ResultValue {
+        v: 1,
+        status: RequestStatus::Refused,
+        by: "b".into(),
+        epoch: world.epoch(),
+        to: None,
+        reason: "nobody leads".into(),
+        force: false,
+        at: world.at,
+    };
+    world.put(world.node.keys().request("r1"), &encode(&request));
+    world.look();
+    assert_eq!(result_of(&world, "r1").status, RequestStatus::Started);
+    let mut world = pair();
+    // The watch brings the request; the answer of another is younger than that.
+    world.put(world.node.keys().request("r1"), &encode(&request));
+    world.held = vec!["result"];
+    world.look();
+    world.put(key, &encode(&refused));
+    world.held.clear();
+    world.pass(1_000);
+    assert_eq!(result_of(&world, "r1").status, RequestStatus::Refused);
+    assert_eq!(world.state(), "primary");
+    assert!(!world.has("run demote"), "{:?}", world.log);
+}
+
+#[test]
+fn a_result_that_cannot_be_read_is_written_over() {
+    let mut world = pair();
+    let request = asked(&world, "switchover", &[("to", "nobody")]);
+    world.put(world.node.keys().request_result("r1"), b"{");
+    put_request(&mut world, "r1", &request);
+    assert_eq!(result_of(&world, "r1").status, RequestStatus::Refused);
+}
+
 #[test]
 fn what_nobody_can_do_is_refused_with_its_mend() {
     let mut world = pair();

@@ -184,3 +184,21 @@ fn a_giver_keeps_its_word_and_then_takes() {
     world.pass(3_000);
     assert_eq!(world.epoch(), Epoch(6), "{:?}", status(&world)["waits_for"]);
 }
+
+/// It said that nobody leads, and the leader then did what was asked for: two answers.
+#[test]
+fn whoever_gave_its_word_to_a_leader_does_not_answer_as_if_nobody_led() {
+    let mut world = replica(SyncMode::Off);
+    let request = super::actions::asked(&world, "switchover", &[]);
+    let result = world.node.keys().request_result("r1");
+    world.pass(2_500);
+    world.give(asks(1, ("b", "run-b"), 5, "run-b"));
+    // A lease later b's lock looks waited out, and b leads by promises.
+    world.pass(1_000);
+    super::actions::put_request(&mut world, "r1", &request);
+    world.pass(1_000);
+    assert!(world.store.get(&result).is_none(), "{:?}", world.log);
+    world.pass(4_000);
+    assert_eq!(world.epoch(), Epoch(6));
+    assert!(world.store.get(&result).is_some(), "the word is kept, and a new leader answers");
+}
