@@ -60,15 +60,12 @@ fn a_leader_does_not_answer_over_an_answer() {
         at: world.at,
     };
     world.put(world.node.keys().request("r1"), &encode(&request));
-    world.look();
-    assert_eq!(result_of(&world, "r1").status, RequestStatus::Started);
-    let mut world = pair();
-    // The watch brings the request; the answer of another is younger than that.
-    world.put(world.node.keys().request("r1"), &encode(&request));
-    world.held = vec!["result"];
-    world.look();
-    world.put(key, &encode(&refused));
-    world.held.clear();
+    world.put(key.clone(), &encode(&refused));
+    // The watch has brought the request alone.
+    let state = world.node.keys().state();
+    let seen = |entry: &&Entry| entry.key != key && entry.key.as_str().starts_with(state.as_str());
+    let entries = world.store.entries.values().filter(seen).cloned().collect();
+    world.give(Input::State { entries, seen: Seen::Read });
     world.pass(1_000);
     assert_eq!(result_of(&world, "r1").status, RequestStatus::Refused);
     assert_eq!(world.state(), "primary");
