@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod consul;
 pub mod decide;
+pub mod dev;
 pub mod driver;
 pub mod http;
 pub mod process;

@@ -8,6 +8,7 @@ pub mod backup;
 mod client;
 pub mod completions;
 pub mod config;
+pub mod dev;
 pub mod events;
 pub mod exit;
 pub mod explain;
@@ -57,6 +58,7 @@ enum Command {
     Resume(pause::ResumeArgs),
     Ring(ring::Args),
     Sim(sim::Args),
+    Dev(dev::Args),
     Config(config::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => graph::run(args).into(),
         Command::Ring(args) => ring::run(args).into(),
         Command::Sim(args) => sim::run(args).into(),
+        Command::Dev(args) => dev::run(args).into(),
         Command::Config(args) => config::run(args).into(),
         Command::Completions(args) => completions::run(&args, command()).into(),
         Command::Man(args) => man::run(&args, command()).into(),

@@ -199,7 +199,8 @@ impl Drop for Share {
 }
 
 impl BindError {
-    fn from_io(addr: SocketAddr, source: io::Error) -> BindError {
+    /// By what the operating system said.
+    pub fn from_io(addr: SocketAddr, source: io::Error) -> BindError {
         match source.kind() {
             ErrorKind::AddrInUse => BindError::Taken(addr),
             ErrorKind::AddrNotAvailable => BindError::NotHere(addr),

@@ -22,6 +22,16 @@ impl Signals {
         Ok(Signals { fd: sys::watch(sys::signal_fd(&set)?)? })
     }
 
+    /// SIGTERM and SIGINT alone, for a command that has no children. Call it inside the runtime,
+    /// before there is a second thread.
+    pub fn of_stop() -> io::Result<Signals> {
+        let mut set = sys::only(libc::SIGTERM);
+        // SAFETY: `set` is initialised; adding a signal only sets its bit.
+        unsafe { libc::sigaddset(&mut set, libc::SIGINT) };
+        sys::block(&set);
+        Ok(Signals { fd: sys::watch(sys::signal_fd(&set)?)? })
+    }
+
     /// The next signal's number. May be dropped and called again without losing one.
     pub async fn next(&mut self) -> io::Result<i32> {
         next(&self.fd).await

@@ -6,7 +6,7 @@ use super::script::{Act, At as Index, Form, SLOTS, Verb};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lictor::decide::time::At;
-use lictor::store::memory::{Answered, Asked, Memory, Query, Reply};
+use lictor::store::memory::{Answered, Asked, Memory, Reply, Waiting as Query};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -38,7 +38,11 @@ struct Told {
 
 impl From<Reply> for Told {
     fn from(reply: Reply) -> Told {
-        Told { status: reply.status, index: reply.index, body: reply.body }
+        Told {
+            status: reply.status,
+            index: reply.index,
+            body: String::from_utf8_lossy(reply.body.bytes()).into_owned(),
+        }
     }
 }
 
@@ -358,8 +362,12 @@ impl Rig {
         let told = self.same("GET", &format!("/v1/kv/{path}?{flag}"), "")?;
         let ours = told.index.unwrap_or(0);
         let target = format!("/v1/kv/{path}?{flag}index={}&wait={WAIT}", self.indexes[&ours]);
-        let until = At(u64::MAX);
-        let query = self.model.query(&path, recurse, ours, until);
+        let own = format!("/v1/kv/{path}?{flag}index={ours}&wait=10m");
+        let asked = Asked { method: "GET", target: &own, body: &[], node: "server-1" };
+        let query = match self.model.answer(self.now(), &asked) {
+            Answered::Wait(query) => query,
+            Answered::Now(reply) => return Err(format!("{own} does not wait: {reply:?}")),
+        };
         let mut stream = connect(self.port);
         send(&mut stream, "GET", &target, "");
         let mut reader = stream.try_clone().expect("a descriptor");

@@ -29,7 +29,7 @@ mod txn;
 pub use kv::{Mode, Row};
 pub use query::{Query, Seen};
 pub use session::{Behavior, Session, Spec};
-pub use text::{Answered, Asked, Reply};
+pub use text::{Answered, Asked, BYTES_MOST, Body, Reply, Waiting, too_large};
 pub use txn::{Op, TxnError};
 
 use crate::decide::time::At;
@@ -119,6 +119,11 @@ impl Memory {
         for id in over {
             self.invalidate(now, &id);
         }
+    }
+
+    /// Of the last entry applied: whatever changed, it did.
+    pub fn index(&self) -> u64 {
+        self.state.index
     }
 
     /// When [`Memory::tick`] has something to do next.

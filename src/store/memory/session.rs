@@ -126,6 +126,7 @@ impl Memory {
     pub(super) fn known(&self, id: &SessionId) -> Result<(), String> {
         match id.as_str() {
             "" => Err("missing session".to_owned()),
+            _ if uuid(id).is_err() => uuid(id),
             _ if self.state.sessions.contains_key(id) => Ok(()),
             text => Err(format!("invalid session {text:?}")),
         }
@@ -134,5 +135,15 @@ impl Memory {
     /// Whether its lock-delay runs.
     pub(super) fn is_delayed(&self, now: At, key: &str) -> bool {
         self.delays.get(key).is_some_and(|until| now < *until)
+    }
+}
+
+/// How long an id is, and what Consul says of another.
+const ID_CHARS: usize = 36;
+
+pub(super) fn uuid(id: &SessionId) -> Result<(), String> {
+    match id.as_str().len() {
+        ID_CHARS => Ok(()),
+        _ => Err(format!("failed session lookup: index error: UUID must be {ID_CHARS} characters")),
     }
 }

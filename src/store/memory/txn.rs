@@ -81,6 +81,18 @@ impl Op {
         self.writes().is_none()
     }
 
+    /// The key that must be named: only a deleted tree may be the whole.
+    fn key(&self) -> Option<&str> {
+        match self {
+            Op::Get { key } | Op::GetTree { key } | Op::Delete { key } => Some(key),
+            Op::CheckNotExists { key } => Some(key),
+            Op::CheckIndex { key, .. } | Op::CheckSession { key, .. } => Some(key),
+            Op::Set { key, .. } | Op::Cas { key, .. } | Op::DeleteCas { key, .. } => Some(key),
+            Op::Lock { key, .. } | Op::Unlock { key, .. } => Some(key),
+            Op::DeleteTree { .. } | Op::Unknown { .. } => None,
+        }
+    }
+
     /// The key it may write, and whether all under it.
     fn writes(&self) -> Option<(&str, bool)> {
         match self {
@@ -112,10 +124,13 @@ impl Memory {
         }
         self.leads()?;
         // Before raft, and then nothing else is looked at.
-        let delayed: Vec<TxnError> = ops
+        let refused: Vec<TxnError> = ops
             .iter()
             .enumerate()
             .filter_map(|(at, op)| match op {
+                _ if op.key().is_some_and(str::is_empty) => {
+                    Some(TxnError { op: at as u16, what: "Must provide key".to_owned() })
+                }
                 Op::Lock { key, .. } if self.is_delayed(now, key) => Some(TxnError {
                     op: at as u16,
                     what: format!("failed to lock key {key:?} due to lock delay"),
@@ -123,8 +138,8 @@ impl Memory {
                 _ => None,
             })
             .collect();
-        if !delayed.is_empty() {
-            return Ok(Err(delayed));
+        if !refused.is_empty() {
+            return Ok(Err(refused));
         }
         self.txn_admitted(ops)
     }
