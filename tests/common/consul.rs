@@ -1,5 +1,5 @@
-//! A real Consul for a test: one server or three on 127.0.0.1, on ports and in a directory of its
-//! own.
+//! A Consul for a test: one real server or three on 127.0.0.1, on ports and in a directory of its
+//! own; or `lictor dev` in its place.
 //!
 //! Agents are killed, waited for and their directory removed when dropped. Faults go by pid:
 //! `stop`, `cont`, `kill`, `leave`, `restart`.
@@ -55,6 +55,8 @@ pub struct Agent {
     pub serf: u16,
     pub server: u16,
     pub dns: Option<u16>,
+    /// `lictor dev`, not Consul.
+    is_dev: bool,
     dir: tempfile::TempDir,
     child: Option<Child>,
 }
@@ -76,6 +78,19 @@ pub fn binary() -> PathBuf {
 impl Consul {
     pub fn one() -> Consul {
         Consul::start(Options::default())
+    }
+
+    /// `lictor dev`, which speaks like one server.
+    pub fn dev() -> Consul {
+        let options = Options::default();
+        let mut agent = Agent::prepare("server-1", &options);
+        agent.is_dev = true;
+        agent.spawn();
+        wait_for(START_LIMIT, "lictor dev answers", || {
+            let reply = agent.try_request("GET", "/v1/status/leader", None, "");
+            reply.is_some_and(|(status, _)| status == 200)
+        });
+        Consul { servers: vec![agent], token: None, options }
     }
 
     pub fn three() -> Consul {
@@ -246,6 +261,7 @@ impl Agent {
             serf: free_port(),
             server: free_port(),
             dns: options.dns.then(free_port),
+            is_dev: false,
             dir: scratch("consul"),
             child: None,
         }
@@ -292,15 +308,22 @@ impl Agent {
     fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.dir.path().join("log"));
         let log = log.expect("our directory is writable");
-        let child = Command::new(binary())
-            .arg("agent")
-            .arg("-config-file")
-            .arg(self.dir.path().join("agent.json"))
+        let mut command = match self.is_dev {
+            true => Command::new(env!("CARGO_BIN_EXE_lictor")),
+            false => Command::new(binary()),
+        };
+        match self.is_dev {
+            true => command.args(["dev", "--node", &self.name, "--listen", &self.address()]),
+            false => {
+                command.args(["agent", "-config-file"]).arg(self.dir.path().join("agent.json"))
+            }
+        };
+        let child = command
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("a file can be cloned"))
             .stdout(log)
             .spawn()
-            .expect("consul starts");
+            .expect("it starts");
         self.child = Some(child);
     }
 

@@ -6,7 +6,7 @@ use super::script::{Act, At as Index, Form, SLOTS, Verb};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lictor::decide::time::At;
-use lictor::store::memory::{Answered, Asked, Memory, Reply, Waiting as Query};
+use lictor::store::memory::{Answered, Asked, Memory, Mode, Reply, Waiting as Query};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -83,10 +83,14 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(consul: &Consul) -> Rig {
+        let mut model = Memory::new(7);
+        // As the harness did with theirs, so that no first index of ours is that of nothing.
+        model.put(At(0), "test-harness/up", 0, b"1".to_vec(), &Mode::Plain).expect("it leads");
+        model.delete("test-harness/up", None).expect("it leads");
         let absent = "00000000-0000-0000-0000-00000000dead".to_owned();
         Rig {
             port: consul.servers[0].http,
-            model: Memory::new(7),
+            model,
             began: Instant::now(),
             ids: BTreeMap::new(),
             indexes: BTreeMap::from([(0, 0)]),

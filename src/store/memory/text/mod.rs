@@ -17,9 +17,9 @@ mod route;
 mod session;
 mod txn;
 
+use self::decode::{Flags, duration, split};
 use super::{Fault, Memory, State};
 use crate::decide::time::{At, Span};
-use decode::{Flags, duration, split};
 use serde_json::{Value, json};
 
 /// Of a value, and of a transaction's text.
