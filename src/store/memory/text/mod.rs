@@ -20,7 +20,7 @@ mod txn;
 use self::decode::{Flags, duration, split};
 use super::{Fault, Memory, State};
 use crate::decide::time::{At, Span};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Of a value, and of a transaction's text.
 pub const BYTES_MOST: usize = 512 << 10;
@@ -222,6 +222,6 @@ fn moved(target: &str) -> Reply {
 
 fn pretty(reply: Reply) -> Reply {
     let Body::Json(text) = &reply.body else { return reply };
-    let value: Value = serde_json::from_str(text).unwrap_or_else(|_| json!(null));
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
     Reply { body: Body::Json(format!("{value:#}\n")), ..reply }
 }
