@@ -8,7 +8,7 @@ use crate::decide::invariants::{self, Broken};
 use crate::decide::keys::Key;
 use crate::decide::lead::SyncMode;
 use crate::decide::records::{LeaderValue, LockState, ResultValue, SyncValue, TermValue, decode};
-use crate::decide::types::Epoch;
+use crate::decide::types::{Epoch, Member};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// From SIGTERM to the end at most: the stop of the application, a handover and the leases around.
@@ -354,11 +354,17 @@ impl World<'_> {
             }
         }
         let term: Option<TermValue> = self.stored(self.keys.term().as_str());
-        let listed = term.is_some_and(|term| {
-            term.eligible
-                .iter()
-                .any(|member| self.nodes.iter().any(|node| node.volume.disk == member.disk))
-        });
-        (!listed).then_some("nobody of the list has its disk any more")
+        let eligible = term.map(|term| term.eligible).unwrap_or_default();
+        let with_disk =
+            |member: &&Member| self.nodes.iter().any(|node| node.volume.disk == member.disk);
+        let listed: Vec<&Member> = eligible.iter().filter(with_disk).collect();
+        if listed.is_empty() {
+            return Some("nobody of the list has its disk any more");
+        }
+        let barred = &self.nodes[0].settings.no_failover;
+        listed
+            .iter()
+            .all(|member| barred.contains(&member.node))
+            .then_some("`no_failover` names everybody of the list")
     }
 }

@@ -175,6 +175,43 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The same, done to this node. A disk is not lost there: each schedule has its own for that.
+    pub fn aimed_at(mut self, place: Place) -> Fault {
+        match &mut self {
+            Fault::ConsulLost { node, .. }
+            | Fault::ConsulSlow { node, .. }
+            | Fault::ConsulLoss { node, .. }
+            | Fault::PeerCut { from: node, .. }
+            | Fault::PeerSlow { node, .. }
+            | Fault::Isolated { node, .. }
+            | Fault::SidecarPaused { node, .. }
+            | Fault::AppPaused { node, .. }
+            | Fault::NodePaused { node, .. }
+            | Fault::SidecarKilled { node, .. }
+            | Fault::AppKilled { node }
+            | Fault::CrashLoop { node, .. }
+            | Fault::VolumeFails { node, .. }
+            | Fault::HookIll { node, .. }
+            | Fault::ReplicationSlow { node, .. }
+            | Fault::MemberDeleted { node }
+            | Fault::MemberGarbage { node }
+            | Fault::Upgraded { node } => *node = place,
+            Fault::NodeCrashed { volume: Volume::Empty, .. }
+            | Fault::WallJump { .. }
+            | Fault::LeaderGarbage
+            | Fault::LeaderDeleted
+            | Fault::RequestGarbage
+            | Fault::SessionKilled
+            | Fault::ConsulLeaderless { .. }
+            | Fault::ConsulBehind { .. }
+            | Fault::SnapshotRestored { .. }
+            | Fault::Asked { .. }
+            | Fault::Configured(_) => {}
+            Fault::NodeCrashed { node, .. } => *node = place,
+        }
+        self
+    }
+
     /// Every kind, as reports name it.
     pub const KINDS: [&str; 28] = [
         "consul-lost",

@@ -81,6 +81,7 @@ impl World<'_> {
             inbox: VecDeque::new(),
             late: VecDeque::new(),
             settling: false,
+            busy: None,
             calls: BTreeSet::new(),
             peer_calls: BTreeSet::new(),
             asked: BTreeMap::new(),

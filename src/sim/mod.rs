@@ -4,7 +4,7 @@
 //!   swarm   seed -> plan: nodes, settings, faults as data
 //!   world   one queue of events in virtual time; a step, then its effects
 //!     net      requests and answers, watches, peers; delayed and lost by halves
-//!     act      effects -> acts, as the driver's
+//!     act      effects -> acts, as the driver's;  pace  what time they take
 //!     hooks    what hooks do to the application
 //!     app      rows, replicas, acknowledgements
 //!     node     clock, volume, guard, sidecar;  queue  what is to happen
@@ -24,6 +24,7 @@ mod hooks;
 mod life;
 mod net;
 mod node;
+mod pace;
 mod queue;
 pub mod report;
 pub mod rng;

@@ -88,6 +88,8 @@ pub struct Process {
     /// Effects of a step that were not carried out yet: it was stopped in between.
     pub late: VecDeque<Effect>,
     pub settling: bool,
+    /// It carries out the first of these effects until then.
+    pub busy: Option<u64>,
     pub calls: BTreeSet<OpId>,
     pub peer_calls: BTreeSet<OpId>,
     /// Who asked, by the number given here.

@@ -24,6 +24,14 @@ const LOSS_FOR: u64 = 130_000;
 impl World<'_> {
     pub(super) fn strike(&mut self, fault: Fault) {
         let t = self.t;
+        let aimed = self.plan.aimed > 0 && self.pace.chance(self.plan.aimed);
+        let leader = self.nodes.iter().position(|node| {
+            node.process.as_ref().is_some_and(|process| process.node.deadline().is_some())
+        });
+        let fault = match leader {
+            Some(leader) if aimed => fault.aimed_at(leader),
+            Some(_) | None => fault,
+        };
         *self.check.faults.entry(fault.kind()).or_default() += 1;
         self.trace.line(t, 0, "FAULT", || format!("{fault:?}"));
         match fault {

@@ -12,6 +12,8 @@ use crate::decide::lead::SyncMode;
 const FAULTS: (u64, u64) = (5, 24);
 /// The cluster comes to be before the first fault.
 const QUIET: u64 = 15_000;
+/// Faults that come together do so within this.
+const TOGETHER: u64 = 5_000;
 /// Of a schedule's time, in percent, with faults; the rest is for what must come after them.
 const FAULTY: u64 = 70;
 
@@ -42,6 +44,11 @@ pub struct Plan {
     pub net: u64,
     /// What a hook takes at most.
     pub hook: u64,
+    /// What carrying out an effect takes at most, and what starting or killing something does,
+    /// while there are faults: meanwhile the sidecar does nothing else.
+    pub effects: (u64, u64),
+    /// Of so many of a thousand faults the leader of that moment is struck, not the node they name.
+    pub aimed: u64,
     pub faults: Vec<(u64, Fault)>,
 }
 
@@ -63,6 +70,8 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
         rates: (0..nodes).map(|_| rng.around(9_000)).collect(),
         net: rng.pick(&[1, 4, 20]),
         hook: rng.pick(&[30, 100, 600]),
+        effects: effects(&mut Rng::new(seed, 3)),
+        aimed: Rng::new(seed, 5).pick(&[0, 0, 600]),
         faults: Vec::new(),
     };
     let kinds: Vec<usize> = (0..Fault::KINDS.len()).filter(|_| rng.chance(350)).collect();
@@ -81,8 +90,31 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
         ));
     }
     one_disk(&mut plan, &mut rng);
+    gather(&mut plan);
     plan.faults.sort_by_key(|(at, _)| *at);
     plan
+}
+
+/// From a generator of its own, so that what else a seed means does not depend on it.
+fn effects(rng: &mut Rng) -> (u64, u64) {
+    if rng.chance(400) { (rng.pick(&[1, 5, 25]), rng.pick(&[5, 60, 250])) } else { (0, 0) }
+}
+
+/// In some schedules faults come together, and in some they begin before the cluster stands.
+fn gather(plan: &mut Plan) {
+    let mut rng = Rng::new(plan.seed, 6);
+    let early = rng.chance(150);
+    let together = rng.chance(350);
+    let first = if early { 100 } else { QUIET.min(plan.faulty / 2) };
+    if !early && !together {
+        return;
+    }
+    let moments: Vec<u64> = (0..3).map(|_| rng.within(first, plan.faulty - 1)).collect();
+    for (at, _) in &mut plan.faults {
+        let moment = if together { rng.pick(&moments) } else { *at };
+        let moment = if early && rng.chance(300) { rng.within(first, QUIET) } else { moment };
+        *at = (moment + rng.within(0, TOGETHER)).min(plan.faulty - 1);
+    }
 }
 
 /// One disk is lost in a schedule at most: what a cluster must survive.

@@ -40,6 +40,11 @@ pub enum Event {
     Resume {
         node: Place,
     },
+    /// An effect has taken its time.
+    Carried {
+        node: Place,
+        process: u64,
+    },
     Input {
         node: Place,
         process: u64,
@@ -155,6 +160,8 @@ pub struct World<'a> {
     pub ids: u64,
     queue: Queue,
     looks: usize,
+    /// Draws what effects take, and whether a fault is aimed.
+    pub pace: Rng,
 }
 
 impl<'a> World<'a> {
@@ -174,6 +181,7 @@ impl<'a> World<'a> {
             ids: 0,
             queue: Queue::default(),
             looks: 0,
+            pace: Rng::new(plan.seed, 4),
         };
         for place in 0..plan.nodes {
             let node = world.machine(place);
@@ -226,6 +234,11 @@ impl<'a> World<'a> {
                 }
             }
             Event::Resume { node } => self.resume(node),
+            Event::Carried { node, process } => {
+                if self.process(node, process).is_some() {
+                    self.settle(node);
+                }
+            }
             Event::Input { node, process, input } => self.give_to(node, process, input),
             Event::Arrive { node, process, op, call } => self.arrive(node, process, op, &call),
             Event::StoreAnswer { node, process, op, result } => {
@@ -322,6 +335,9 @@ impl<'a> World<'a> {
             if self.nodes[node].sidecar_until() > self.t {
                 break;
             }
+            if !self.carried(node, id) {
+                break;
+            }
             let now = self.now(node);
             let Some(process) = self.process(node, id) else { return };
             if let Some(effect) = process.late.pop_front() {
@@ -343,40 +359,6 @@ impl<'a> World<'a> {
         }
         self.set_wake(node);
         self.tend_leader_watch(node);
-    }
-
-    /// The moment of a pause that hurts most: something was decided and not done.
-    fn pause_in_between(&mut self, node: Place) {
-        let weighty = |effect: &Effect| match effect {
-            Effect::RunHook(call) => call.valid_until.is_some(),
-            Effect::Call { valid_until, .. } => valid_until.is_some(),
-            Effect::Arm { .. } | Effect::Extend { .. } | Effect::KillTree => true,
-            Effect::CancelHook { .. }
-            | Effect::StartApp
-            | Effect::TermApp
-            | Effect::Disarm
-            | Effect::PersistFloor(_)
-            | Effect::PersistFollows(_)
-            | Effect::PersistClusterId(_)
-            | Effect::PersistConfig(_)
-            | Effect::WriteMarker
-            | Effect::RemoveMarker
-            | Effect::Wipe
-            | Effect::Backup { .. }
-            | Effect::PeerCall { .. }
-            | Effect::PeerAnswer { .. }
-            | Effect::ActionReply { .. }
-            | Effect::Decided(_)
-            | Effect::Exit { .. } => false,
-        };
-        let t = self.t;
-        let it = &mut self.nodes[node];
-        let weighs = it.process.as_ref().is_some_and(|process| process.late.iter().any(weighty));
-        if weighs && let Some(ms) = it.trouble.pause_mid.take() {
-            it.trouble.sidecar_paused = it.trouble.sidecar_paused.max(t + ms);
-            self.trace.line(t, node, "pause-between", || format!("for {ms} ms"));
-            self.after(ms, Event::Resume { node });
-        }
     }
 
     fn set_wake(&mut self, node: Place) {
