@@ -144,9 +144,9 @@ fn told(violation: &Violation) -> String {
 fn trace(args: &Args, plan: &Plan) -> Exit {
     switch(args);
     let outcome = simulate(plan, true);
-    let Plan { nodes, sync, hold, any_acks, rates, .. } = plan;
+    let Plan { nodes, sync, hold, cuts_off, rates, .. } = plan;
     let head = format!(
-        "seed {}: {nodes} nodes, sync {sync:?}, hold {hold}, any acknowledges {any_acks}, \
+        "seed {}: {nodes} nodes, sync {sync:?}, hold {hold}, cuts off {cuts_off}, \
          clocks {rates:?}",
         plan.seed
     );

@@ -101,12 +101,17 @@ impl App {
         (self.writable && self.need.acks > 0).then_some(self.before_need)
     }
 
-    /// How many of `rows` are acknowledged by enough. `any`: by whomever, as MariaDB counts.
-    pub fn acknowledged(&self, rows: usize, any: bool) -> usize {
+    /// Whether commits wait, and not for this one.
+    pub fn leaves_out(&self, place: Place) -> bool {
+        self.need.acks > 0 && !self.need.of.contains(&place)
+    }
+
+    /// How many of `rows` are acknowledged by enough of those that count.
+    pub fn acknowledged(&self, rows: usize) -> usize {
         if self.need.acks == 0 {
             return rows;
         }
-        let counts = |place: &Place| any || self.need.of.contains(place);
+        let counts = |place: &Place| self.need.of.contains(place);
         let told = self.got.iter().filter(|(place, _)| counts(place));
         let mut lens: Vec<usize> = told.map(|(_, len)| *len).collect();
         lens.sort_unstable_by(|a, b| b.cmp(a));
@@ -121,12 +126,12 @@ mod tests {
     #[test]
     fn a_row_is_acknowledged_by_enough_of_those_that_count() {
         let mut app = App::new(1, 0, 0);
-        assert_eq!(app.acknowledged(9, false), 9);
+        assert_eq!(app.acknowledged(9), 9);
         app.need = Need { acks: 2, of: vec![1, 2] };
         app.got = BTreeMap::from([(1, 5), (2, 3), (3, 8)]);
-        assert_eq!(app.acknowledged(9, false), 3);
-        assert_eq!(app.acknowledged(9, true), 5);
+        assert_eq!(app.acknowledged(9), 3);
+        assert!(app.leaves_out(3) && !app.leaves_out(1));
         app.got.remove(&2);
-        assert_eq!(app.acknowledged(9, false), 0);
+        assert_eq!(app.acknowledged(9), 0);
     }
 }

@@ -197,6 +197,8 @@ impl World<'_> {
         let t = self.t;
         if let Some(app) = &mut self.nodes[node].app {
             app.writable = false;
+            // Whoever leads without a set next must not wait for this one's.
+            app.need = Need::default();
         }
         self.trace.line(t, node, "read-only", String::new);
         if fact(call, "DEMOTE") == Some("planned") {
@@ -256,13 +258,13 @@ impl World<'_> {
 
     /// Tells clients of what enough replicas have.
     pub(super) fn acknowledge(&mut self, node: Place) {
-        let (t, any) = (self.t, self.plan.any_acks);
+        let t = self.t;
         let it = &mut self.nodes[node];
         if !it.writable(t) {
             return;
         }
         let (Some(app), Some(data)) = (&mut it.app, &mut it.volume.data) else { return };
-        let acked = app.acknowledged(data.rows.len(), any).max(app.acked);
+        let acked = app.acknowledged(data.rows.len()).max(app.acked);
         let news = data.rows[app.acked..acked].to_vec();
         app.acked = acked;
         data.safe = data.safe.max(acked);
@@ -283,6 +285,9 @@ impl World<'_> {
         if !self.nodes[node].serves(t) || !self.reaches(node, primary) {
             return;
         }
+        if self.is_cut_off(node, primary) {
+            return;
+        }
         let Some((theirs, their_pid)) = self.sent(node, primary) else { return };
         let Some(data) = &mut self.nodes[node].volume.data else { return };
         data.rows.extend(theirs);
@@ -293,6 +298,13 @@ impl World<'_> {
             let ms = self.rng.within(0, self.plan.net);
             self.after(ms, Event::Ack { node: primary, pid: their_pid, from: node, len });
         }
+    }
+
+    /// It comes back as one that does not acknowledge, or when it counts.
+    fn is_cut_off(&self, node: Place, primary: Place) -> bool {
+        let acks = self.nodes[node].app.as_ref().is_some_and(|app| app.acks);
+        let out = self.nodes[primary].app.as_ref().is_some_and(|app| app.leaves_out(node));
+        self.plan.cuts_off && acks && out
     }
 
     /// What the primary has beyond the own end; `None`, and an end of receiving, where the logs

@@ -36,8 +36,9 @@ pub struct Plan {
     pub lease: u64,
     pub hold: bool,
     pub sync: SyncMode,
-    /// Any replica's acknowledgement counts for the application (MariaDB), not the members' alone.
-    pub any_acks: bool,
+    /// The application cannot tell whose acknowledgement counts, so that its `sync` hook cuts off
+    /// who would acknowledge and is no member (MariaDB); else it names those who count (PostgreSQL).
+    pub cuts_off: bool,
     /// Every node's clock against the true one, in millionths, inside the assumption.
     pub rates: Vec<i64>,
     /// What one way over the network takes at most.
@@ -66,7 +67,7 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
         lease: 3_000,
         hold: rng.chance(700),
         sync,
-        any_acks: rng.chance(500),
+        cuts_off: rng.chance(500),
         rates: (0..nodes).map(|_| rng.around(9_000)).collect(),
         net: rng.pick(&[1, 4, 20]),
         hook: rng.pick(&[30, 100, 600]),

@@ -19,6 +19,8 @@ use crate::store::memory::{Memory, State};
 
 /// Steps of one input's whole answer: more is a core that never comes to rest.
 const SETTLE_MOST: usize = 10_000;
+/// Events of one moment: more is a world that goes round in a circle.
+const STILL_MOST: usize = 100_000;
 /// In so many events a node is asked once what it waits for.
 const ASKED_EVERY: usize = 64;
 /// Unix time at which worlds begin.
@@ -210,7 +212,10 @@ impl<'a> World<'a> {
 
     /// To the end of the plan, or to the first thing that must not be.
     pub fn run(&mut self) {
+        let mut still = 0;
         while let Some((t, event)) = self.queue.pop() {
+            still = if t == self.t { still + 1 } else { 0 };
+            assert!(still < STILL_MOST, "seed {}: time stands still at {t}", self.plan.seed);
             self.t = t;
             let judge = matches!(event, Event::Judge);
             self.happens(event);

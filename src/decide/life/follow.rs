@@ -3,7 +3,7 @@
 use super::facts::with;
 use super::{After, Node, Side, State};
 use crate::decide::hook::HookEnd;
-use crate::decide::io::{Effect, Outbox};
+use crate::decide::io::Outbox;
 use crate::decide::lead::Leadership;
 use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
@@ -178,7 +178,7 @@ impl Node {
                 let text = format!("follows {} (epoch {})", term.node, term.epoch);
                 self.decided(Reason::new("follow.done", text), out);
                 if self.follow.done.as_ref() != Some(&term) {
-                    out.push(Effect::PersistFollows(term.clone()));
+                    self.persist_follows(term.clone(), out);
                 }
                 self.follow.done = Some(term);
                 self.follow.receives = true;

@@ -234,7 +234,7 @@ impl Node {
             }
         }
         self.keep_deadline(now.at, out);
-        self.tend_floor(now.at, out);
+        self.tend_volume(now.at, out);
         self.tend_peers(now.at, out);
         self.tend_sync(now.at, out);
         self.tend_backup(now.at, out);
@@ -305,9 +305,7 @@ impl Node {
             Input::MarkerRemoved => self.disk.marker = false,
             Input::Wiped => self.wiped(now, out),
             Input::FloorFailed { epoch, what } => self.floor_failed(now, epoch, what, out),
-            Input::FollowsFailed { what } => {
-                self.decided(Reason::new("volume.follows", what), out);
-            }
+            Input::FollowsFailed { what } => self.follows_failed(now, what, out),
             Input::VolumeFailed { what } => self.volume_failed(now, what, out),
             Input::PeerAsked { id, from, from_run, ask } => {
                 self.peer_asked(now, id, (from, from_run), ask, out);

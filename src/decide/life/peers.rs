@@ -25,6 +25,9 @@ const SURVEY_MOST: Span = Span(1_200);
 const FREEZE_TIMEOUT: Span = Span(2_500);
 /// The same for a survey whose answers are counted.
 const COUNT_MOST: Span = Span(2_700);
+/// Hooks beside the main one, above which others' questions are declined: each member and this
+/// node have one of a kind under way.
+const SIDES_MAX: usize = 64;
 /// A node that can't freeze at this moment (a hook is being stopped) is asked again so soon, until
 /// a survey for the rank would be over.
 const ASK_AGAIN: Span = Span(50);
@@ -349,6 +352,10 @@ impl Node {
             Ask::Position { freeze, epoch, run } => match self.may_answer(freeze, epoch, &run) {
                 Ok(()) if freeze => {
                     self.frozen_wanted(now, (epoch, run), Asker::Peer(id), out);
+                }
+                Ok(()) if self.sides.len() >= SIDES_MAX => {
+                    let reason = format!("{SIDES_MAX} hooks run here already; ask again");
+                    out.push(Effect::PeerAnswer { id, told: Told::Refused { reason } });
                 }
                 Ok(()) => {
                     let facts = self.facts();

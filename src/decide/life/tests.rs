@@ -107,6 +107,8 @@ struct World {
     log: Vec<String>,
     /// Hooks and acts (`kill`, `arm`, `peer`, `store`, `result`) whose end the test gives itself.
     held: Vec<&'static str>,
+    /// How often it was asked to keep whom it follows.
+    followed: u32,
     hooks: Vec<(OpId, Hook)>,
     answers: Vec<Told>,
     /// Ends of held work on the volume.
@@ -140,6 +142,7 @@ impl World {
             ahead: 0,
             log: Vec::new(),
             held: Vec::new(),
+            followed: 0,
             hooks: Vec::new(),
             answers: Vec::new(),
             kept: Vec::new(),
@@ -228,9 +231,12 @@ impl World {
             }
             Effect::Extend { .. }
             | Effect::Disarm
-            | Effect::PersistFollows(_)
             | Effect::PersistConfig(_)
             | Effect::Decided(_) => Vec::new(),
+            Effect::PersistFollows(_) => {
+                self.followed += 1;
+                Vec::new()
+            }
             Effect::ActionReply { result, .. } => {
                 self.replies.push(result);
                 Vec::new()

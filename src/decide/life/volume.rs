@@ -7,10 +7,11 @@ use crate::decide::io::{Effect, Outbox};
 use crate::decide::lead::LeadIn;
 use crate::decide::mutant::{self, Mutant};
 use crate::decide::reason::Reason;
+use crate::decide::records::Follows;
 use crate::decide::time::{At, Span};
 use crate::decide::types::Epoch;
 
-/// After a floor that could not be made durable.
+/// After a floor, or a term followed, that could not be made durable.
 const AGAIN: Span = Span::secs(1);
 
 /// A floor that is to be made durable again.
@@ -21,11 +22,14 @@ pub struct Floor {
     again: Option<At>,
     /// Said once, not each second.
     told: bool,
+    /// Whom the data follows is to be written again.
+    follows_again: Option<At>,
+    follows_told: bool,
 }
 
 impl Floor {
     pub fn wake(&self) -> Option<At> {
-        self.again
+        self.again.into_iter().chain(self.follows_again).min()
     }
 }
 
@@ -71,7 +75,31 @@ impl Node {
         self.tell_lead(now, LeadIn::FloorDurable(epoch), out);
     }
 
-    pub(crate) fn tend_floor(&mut self, now: At, out: &mut Outbox) {
+    /// Without it a node that is started anew follows nobody: no candidate, and its answer does not
+    /// count (the simulator's seed 2831: a disk full for 7 s, then nobody could lead).
+    pub(crate) fn follows_failed(&mut self, now: At, what: String, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.floor.follows_told, true) {
+            let text = format!("{what}; tried again each {AGAIN}");
+            let flip = "a write that succeeds";
+            self.decided(Reason::new("volume.follows", text).flip(flip), out);
+        }
+        self.floor.follows_again = Some(now + AGAIN);
+    }
+
+    pub(crate) fn persist_follows(&mut self, term: Follows, out: &mut Outbox) {
+        self.floor.follows_again = None;
+        self.floor.follows_told = false;
+        out.push(Effect::PersistFollows(term));
+    }
+
+    pub(crate) fn tend_volume(&mut self, now: At, out: &mut Outbox) {
+        if self.floor.follows_again.is_some_and(|at| now >= at) {
+            // No answer is an answer: one that fails comes back.
+            self.floor.follows_again = None;
+            if let Some(done) = self.follow.done.clone() {
+                out.push(Effect::PersistFollows(done));
+            }
+        }
         if self.floor.again.is_some_and(|at| now >= at) {
             self.floor.again = None;
             out.push(Effect::PersistFloor(self.floor.asked));

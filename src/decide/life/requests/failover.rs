@@ -80,6 +80,10 @@ impl Node {
 
     /// Whether every member has said how far it is, or had the time to.
     fn all_asked(&mut self, now: At, id: &str, wish: &Failover, out: &mut Outbox) -> bool {
+        // One after the other: two that began each other's rounds anew ran ever more hooks.
+        if self.desk.round.as_ref().is_some_and(|round| round.id != id && self.is_open(&round.id)) {
+            return false;
+        }
         if self.desk.round.as_ref().is_none_or(|round| round.id != id) {
             self.desk.round = Some(Round { id: id.to_owned(), begun: now, asked: false });
         }
@@ -108,6 +112,11 @@ impl Node {
         let serves = self.app.is_some() && self.state.serves();
         let known = others.iter().chain(serves.then_some(&me));
         now >= begins + ASK_MOST || known.clone().all(|node| self.peers.order_of(node).is_some())
+    }
+
+    /// Asked, and not answered yet.
+    fn is_open(&self, id: &str) -> bool {
+        self.desk.requests.contains_key(id) && !self.desk.results.contains_key(id)
     }
 
     /// The primary itself is asked: it still holds the lock.

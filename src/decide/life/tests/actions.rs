@@ -294,6 +294,21 @@ fn a_failover_waits_for_the_lease_and_goes_through_a_pause() {
     assert!(paused(&world));
 }
 
+/// Each began the other's round of questions anew, with a hook each time: ever more of them.
+#[test]
+fn two_failovers_at_once_are_answered_one_after_the_other() {
+    let mut world = bereaved(SyncMode::On);
+    let request = asked(&world, "failover", &[]);
+    world.put(world.node.keys().request("f1"), &encode(&request));
+    put_request(&mut world, "f2", &request);
+    world.pass(8_000);
+    let positions = world.log.iter().filter(|act| *act == "run position").count();
+    assert!(positions <= 20, "{positions} hooks");
+    for id in ["f1", "f2"] {
+        assert_eq!(result_of(&world, id).status, RequestStatus::Refused);
+    }
+}
+
 #[test]
 fn where_nobody_can_take_the_refusal_says_why_and_what_is_at_risk() {
     let mut world = bereaved(SyncMode::On);

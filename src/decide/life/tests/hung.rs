@@ -125,3 +125,18 @@ fn a_floor_that_is_not_durable_is_tried_again_and_the_replica_lives_on() {
     world.pass(1_500);
     assert_eq!(world.node.disk.floor, Epoch(6));
 }
+
+/// Written once and lost to a full disk, it made a replica that was started anew no candidate.
+#[test]
+fn whom_it_follows_is_written_again_until_the_disk_has_room() {
+    let mut world = replica(SyncMode::Off);
+    let before = world.followed;
+    world.give(Input::FollowsFailed { what: "no space".into() });
+    assert_eq!(said(&world, "volume.follows"), 1);
+    world.pass(1_100);
+    assert_eq!(world.followed, before + 1, "{:?}", world.log);
+    world.give(Input::FollowsFailed { what: "no space".into() });
+    assert_eq!(said(&world, "volume.follows"), 1, "once, not each second");
+    world.pass(5_000);
+    assert_eq!(world.followed, before + 2);
+}
