@@ -9,6 +9,7 @@ pub mod dev;
 pub mod driver;
 pub mod http;
 pub mod process;
+pub mod recording;
 pub mod sim;
 pub mod store;
 pub mod telemetry;

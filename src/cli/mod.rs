@@ -19,6 +19,7 @@ pub mod man;
 pub mod output;
 pub mod pause;
 pub mod reinit;
+pub mod replay;
 pub mod request;
 pub mod ring;
 pub mod run;
@@ -58,6 +59,7 @@ enum Command {
     Resume(pause::ResumeArgs),
     Ring(ring::Args),
     Sim(sim::Args),
+    Replay(replay::Args),
     Dev(dev::Args),
     Config(config::Args),
     Completions(completions::Args),
@@ -89,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Graph(args) => graph::run(args).into(),
         Command::Ring(args) => ring::run(args).into(),
         Command::Sim(args) => sim::run(args).into(),
+        Command::Replay(args) => replay::run(args).into(),
         Command::Dev(args) => dev::run(args).into(),
         Command::Config(args) => config::run(args).into(),
         Command::Completions(args) => completions::run(&args, command()).into(),

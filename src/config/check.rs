@@ -152,6 +152,7 @@ pub fn local(raw: &Raw, purpose: Purpose) -> Result<Local, ConfigError> {
         hooks: set(raw.hooks.clone()),
         hook_user: raw.hook_user.clone(),
         app_user: raw.app_user.clone(),
+        record: raw.record.clone(),
         app_port: raw.app_port,
         zone: set(raw.zone.clone()),
         tags: raw.tags.clone().unwrap_or_default(),

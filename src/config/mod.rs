@@ -111,6 +111,7 @@ pub struct Local {
     pub hook_user: Option<String>,
     /// Name or number.
     pub app_user: Option<String>,
+    pub record: Option<PathBuf>,
     /// Set and not 0 in a cluster for [`Purpose::Run`].
     pub app_port: Option<u16>,
     pub zone: String,

@@ -134,6 +134,8 @@ settings! {
             "The user hooks run as: a name or a number.";
         app_user: String, Local, Told("lictor's own"),
             "The user the application runs as: a name or a number.";
+        record: PathBuf, Local, Told("nothing is recorded"),
+            "A file for all that the core is told and answers, for `lictor replay`; no secrets.";
         app_port: u16, Local, Told("none; required in a cluster"),
             "The application's port, registered with Consul.";
         zone: String, Local, Is(""),

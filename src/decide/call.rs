@@ -1,5 +1,6 @@
 //! Store calls and their answers. The verbs are Consul's; `store::Store` carries them out.
 
+use super::bytes;
 use super::keys::Key;
 use super::time::Span;
 use super::types::{Index, SessionId};
@@ -15,11 +16,11 @@ pub enum Verb {
     CheckIndex(Key, Index),
     CheckNotExists(Key),
     CheckSession(Key, SessionId),
-    Set(Key, Vec<u8>),
+    Set(Key, #[serde(with = "bytes")] Vec<u8>),
     /// Index 0: only if the key is absent.
-    Cas(Key, Index, Vec<u8>),
-    Lock(Key, SessionId, Vec<u8>),
-    Unlock(Key, SessionId, Vec<u8>),
+    Cas(Key, Index, #[serde(with = "bytes")] Vec<u8>),
+    Lock(Key, SessionId, #[serde(with = "bytes")] Vec<u8>),
+    Unlock(Key, SessionId, #[serde(with = "bytes")] Vec<u8>),
     DeleteCas(Key, Index),
     /// Whatever stands there; that nothing does is no error.
     Delete(Key),
@@ -102,6 +103,7 @@ pub enum Call {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Entry {
     pub key: Key,
+    #[serde(with = "bytes")]
     pub value: Vec<u8>,
     pub modify: Index,
     /// The session that holds the lock, if any.

@@ -15,10 +15,11 @@ use super::reason::Reason;
 use super::records::{Follows, RequestValue};
 use super::time::At;
 use super::types::{ClusterId, Epoch, NodeName, OpId, RunId};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The time of one step: this node's BOOTTIME, and the wall clock for records that people read.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Now {
     pub at: At,
     /// Unix time in milliseconds.
@@ -26,7 +27,7 @@ pub struct Now {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Exit {
     Code(i32),
     Signal(i32),
@@ -53,7 +54,7 @@ impl fmt::Display for Exit {
 }
 
 /// What can be replaced under a running node by a change of its file.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Renewed {
     ConsulToken,
     /// CA and client certificate for Consul.
@@ -78,7 +79,7 @@ impl fmt::Display for Renewed {
     }
 }
 
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Input {
     Tick,
     Leader {
@@ -169,7 +170,7 @@ pub enum Input {
     Stop,
 }
 
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub enum Effect {
     /// Not sent after `valid_until`: then answered `NotSent`.
     Call {

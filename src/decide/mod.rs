@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod backup;
+mod bytes;
 pub mod call;
 pub mod explain;
 pub mod guard;

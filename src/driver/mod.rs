@@ -23,6 +23,7 @@ mod live;
 mod meter;
 mod operate;
 mod publish;
+mod record;
 mod rotate;
 mod settings;
 mod setup;
@@ -47,6 +48,7 @@ use crate::process::clock;
 use crate::process::hooks::Hooks;
 use crate::process::link::{Generation, Guard};
 use crate::process::signals::Signals;
+use crate::recording::writer::Recorder;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +80,7 @@ pub(super) struct Keying {
 /// The hands of the core.
 pub(super) struct Driver {
     node: Node,
+    recorder: Option<Recorder>,
     config: Arc<Config>,
     live: live::Live,
     store: ConsulStore,
@@ -165,7 +168,10 @@ impl Driver {
             let mut effects = Vec::new();
             self.look_at_config(&input);
             self.meter.input(clock::now(), &input);
-            self.node.step(now(), input, &mut effects);
+            let heard = self.recorder.as_ref().map(|recorder| recorder.heard(&input));
+            let now = now();
+            self.node.step(now, input, &mut effects);
+            self.record(now, heard, &effects);
             self.meter.epoch(self.node.epoch());
             for effect in effects {
                 self.meter.effect(clock::now(), &effect);
@@ -176,6 +182,14 @@ impl Driver {
         self.board.stepped(at);
         self.board.publish(publish::published(&self.node, &self.live.page, at));
         self.ask_for_key(at);
+    }
+
+    fn record(&mut self, now: Now, heard: Option<Input>, effects: &[Effect]) {
+        let (Some(recorder), Some(input)) = (&mut self.recorder, heard) else { return };
+        if let Err(error) = recorder.step(now, input, effects) {
+            tracing::warn!(event = "record.ended", %error);
+            self.recorder = None;
+        }
     }
 
     fn guard_news(&mut self) {

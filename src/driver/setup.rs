@@ -6,7 +6,7 @@ use super::live::{self, Live, Stands};
 use super::meter::Meter;
 use super::rotate::Rotation;
 use super::volume::{Volume, VolumeError};
-use super::{Driver, Ears, INPUTS_MAX, publish, settings, wall, watch};
+use super::{Driver, Ears, INPUTS_MAX, publish, record, settings, wall, watch};
 use crate::config::{self, Config, ConfigError, Layers, LoadArgs};
 use crate::consul::{Address, ConsulStore, Secret as ConsulSecret, Settings, SetupError, Tls};
 use crate::decide::action::Action;
@@ -14,7 +14,7 @@ use crate::decide::call::{Answer, Call, StoreError};
 use crate::decide::hook::Hook;
 use crate::decide::io::Now;
 use crate::decide::keys::{Key, Keys};
-use crate::decide::life::{Boot, Node};
+use crate::decide::life::Boot;
 use crate::decide::records::RequestValue;
 use crate::decide::time::Span;
 use crate::decide::types::{ClusterId, ClusterName, Epoch, Identity, RunId};
@@ -62,6 +62,8 @@ pub enum StartError {
     Tls(#[from] http::TlsError),
     #[error("Consul refuses this token: {0}; give one with the rules of docs/security.md")]
     Denied(String),
+    #[error("record {path}: {error}; name a file in a directory that lictor may write to")]
+    Record { path: String, error: std::io::Error },
     #[error("cannot start: {0}")]
     Other(String),
 }
@@ -73,7 +75,8 @@ impl StartError {
             | StartError::Shared(_)
             | StartError::Hook(_)
             | StartError::Consul(_)
-            | StartError::Tls(_) => 64,
+            | StartError::Tls(_)
+            | StartError::Record { .. } => 64,
             StartError::Volume(VolumeError::TwoFileSystems { .. } | VolumeError::NoUser { .. }) => {
                 64
             }
@@ -162,10 +165,9 @@ async fn start(
     else {
         return Ok(0);
     };
-    let identity = Identity { node, run, disk: volume.disk.clone() };
-    let boot = boot(&config, &volume, identity)?;
+    let boot = boot(&config, &volume, Identity { node, run, disk: volume.disk.clone() })?;
     let settings = settings::settings(&config, &live.shared);
-    let node = Node::new(boot, settings, Now { at, wall: wall::now_ms() });
+    let (node, recorder) = record::core(&config, boot, settings, Now { at, wall: wall::now_ms() })?;
     let (inputs, listen) = mpsc::channel(INPUTS_MAX);
     let (inside, from_inside) = mpsc::channel(RELOADS_MAX);
     let refused = Arc::new(Notify::new());
@@ -185,6 +187,7 @@ async fn start(
         leads: watch::spawn(&keys, &store, &inputs, &parts.metrics),
         refused,
         node,
+        recorder,
         hooks: hooks_of(&config, &volume, &children, guard)?,
         app_user: user_of(config.local.app_user.as_deref())?,
         shelves: Shelves::of(&config)?,

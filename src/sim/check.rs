@@ -183,11 +183,11 @@ impl World<'_> {
     }
 
     fn check_journal(&mut self, node: Place) {
-        let Some(run) = self.nodes[node].process.as_ref().map(|it| it.run.clone()) else { return };
+        let name = self.nodes[node].name.clone();
         let term: Option<TermValue> = self.stored(self.keys.term().as_str());
         let leader = self.consul.row(self.keys.leader().as_str());
         let locked = leader.is_some_and(|row| row.session.is_some());
-        self.hold(invariants::journal_under_lock(&run, term.as_ref(), locked));
+        self.hold(invariants::journal_under_lock(&name, term.as_ref(), locked));
     }
 
     /// A planned demotion is done: nothing more is committed here.

@@ -36,8 +36,8 @@ pub struct Plan {
     pub lease: u64,
     pub hold: bool,
     pub sync: SyncMode,
-    /// The application cannot tell whose acknowledgement counts, so that its `sync` hook cuts off
-    /// who would acknowledge and is no member (MariaDB); else it names those who count (PostgreSQL).
+    /// The application cannot tell whose acknowledgement counts: its `sync` hook cuts off who would
+    /// acknowledge and is no member (MariaDB). Else it names those who count (PostgreSQL).
     pub cuts_off: bool,
     /// Every node's clock against the true one, in millionths, inside the assumption.
     pub rates: Vec<i64>,
@@ -48,7 +48,7 @@ pub struct Plan {
     /// What carrying out an effect takes at most, and what starting or killing something does,
     /// while there are faults: meanwhile the sidecar does nothing else.
     pub effects: (u64, u64),
-    /// Of so many of a thousand faults the leader of that moment is struck, not the node they name.
+    /// So many of a thousand faults strike the leader of that moment, not the node they name.
     pub aimed: u64,
     pub faults: Vec<(u64, Fault)>,
 }

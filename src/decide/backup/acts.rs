@@ -33,7 +33,7 @@ pub struct Origin {
 }
 
 /// Where a restore takes its data from.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Source {
     /// This one below `backup_dir`; the manifest's SHA-256 where the catalog told it.
     Id { id: BackupId, manifest: Option<String> },
@@ -43,7 +43,7 @@ pub enum Source {
     Path(String),
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum BackupAct {
     /// Makes the directory the hook writes to.
     Begin { id: BackupId },
@@ -64,7 +64,7 @@ pub enum BackupAct {
     Find { source: Source },
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum BackupDone {
     /// The directory that was made.
     Dir(String),

@@ -7,6 +7,7 @@
 //! of the time it is given.
 
 use super::calendar::{DAY_MS, MINUTE_MS, date_of, weekday_of};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A 29th of February on one day of the week comes each 28 years, and once in 40 where a century is
@@ -27,7 +28,8 @@ const SHORT: [(&str, &str); 5] = [
 ];
 
 /// When something runs. Compared by what was written.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Cron {
     text: String,
     /// A bit for each value.
@@ -38,6 +40,19 @@ pub struct Cron {
     weekdays: u64,
     /// Both days are restricted.
     either_day: bool,
+}
+
+impl TryFrom<String> for Cron {
+    type Error = String;
+    fn try_from(text: String) -> Result<Cron, String> {
+        Cron::parse(&text).map_err(|error| error.to_string())
+    }
+}
+
+impl From<Cron> for String {
+    fn from(cron: Cron) -> String {
+        cron.text
+    }
 }
 
 /// One field: its name, its least and greatest value, and names for values from the least on.

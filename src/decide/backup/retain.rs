@@ -5,9 +5,10 @@
 
 use super::calendar::DAY_MS;
 use super::records::{BackupId, CatalogValue};
+use serde::{Deserialize, Serialize};
 
 /// How many and how long; 0 sets no limit by it. With both a backup goes when it is beyond both.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Keep {
     pub count: u32,
     pub days: u32,

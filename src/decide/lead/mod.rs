@@ -59,9 +59,10 @@ use super::reason::Reason;
 use super::records::{Follows, SyncValue};
 use super::time::{At, Span};
 use super::types::{ClusterId, Epoch, Member, NodeName, OpId, RunId};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum SyncMode {
     Off,
     /// The leader may shrink the members down to none.
@@ -71,7 +72,7 @@ pub enum SyncMode {
 }
 
 /// What `Lead` must know of the configuration.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct LeadConfig {
     pub lease: Span,
     pub lease_max: Span,
@@ -125,7 +126,7 @@ pub struct Standpoint {
 }
 
 /// How an observation came.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Seen {
     /// An ordinary read, or a blocking query that returned with a change or at the end of its wait.
     Read,

@@ -2,9 +2,10 @@
 
 use crate::decide::records::Follows;
 use crate::decide::types::{ClusterId, ClusterName, Epoch, Identity};
+use serde::{Deserialize, Serialize};
 
 /// What the process found at its start.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Boot {
     pub identity: Identity,
     pub cluster_name: ClusterName,
@@ -20,6 +21,7 @@ pub struct Boot {
     pub follows: Option<Follows>,
     /// Random, for the case that this node creates the cluster.
     pub fresh_id: ClusterId,
+    #[serde(with = "crate::decide::bytes")]
     pub fresh_secret: Vec<u8>,
 }
 

@@ -14,6 +14,7 @@ use crate::decide::reason::Reason;
 use crate::decide::records::{ConfigNote, MemberValue};
 use crate::decide::time::{At, Span};
 use crate::decide::types::NodeName;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 const DIFFERS_AFTER: Span = Span::secs(30);
 
 /// What the driver made of `state/config`, or of the node's own file read again.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ConfigNews {
     /// Parsed, checked, and no longer lease than this node accepts.
     Good {

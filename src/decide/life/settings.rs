@@ -5,9 +5,10 @@ use crate::decide::lead::LeadConfig;
 use crate::decide::records::Roles;
 use crate::decide::time::Span;
 use crate::decide::types::NodeName;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum OnCrash {
     /// Hand over at once; restart in place only where nobody else may take.
     Failover,
@@ -16,7 +17,7 @@ pub enum OnCrash {
 }
 
 /// How long each hook may run.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Timeouts {
     pub bootstrap: Span,
     pub pre_start: Span,
@@ -33,7 +34,7 @@ pub struct Timeouts {
 }
 
 /// The cluster's settings as people read them, to tell what changed and who differs.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Stated {
     /// Name and value.
     pub listed: BTreeMap<String, String>,
@@ -44,7 +45,7 @@ pub struct Stated {
 }
 
 /// What is said of backups.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct BackupSettings {
     pub schedule: Option<Cron>,
     pub keep: Keep,
@@ -56,7 +57,7 @@ pub struct BackupSettings {
     pub restore_from: Option<Source>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub lead: LeadConfig,
     /// D: demote this long before the deadline.

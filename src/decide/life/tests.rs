@@ -174,6 +174,7 @@ impl World {
     }
 
     fn act(&mut self, effect: Effect) -> Vec<Input> {
+        self.followed += u32::from(matches!(effect, Effect::PersistFollows(_)));
         match effect {
             Effect::Call { op, call, .. } => self.store_call(op, call).into_iter().collect(),
             Effect::RunHook(call) => {
@@ -231,12 +232,9 @@ impl World {
             }
             Effect::Extend { .. }
             | Effect::Disarm
+            | Effect::PersistFollows(_)
             | Effect::PersistConfig(_)
             | Effect::Decided(_) => Vec::new(),
-            Effect::PersistFollows(_) => {
-                self.followed += 1;
-                Vec::new()
-            }
             Effect::ActionReply { result, .. } => {
                 self.replies.push(result);
                 Vec::new()
