@@ -4,7 +4,7 @@
 //! node does. Must not: be asked by a decision.
 
 use super::records::{LeaderValue, LockState, RequestStatus, ResultValue, TermValue, decode};
-use super::types::{Epoch, NodeName};
+use super::types::{Epoch, NodeName, RunId};
 
 /// A broken one, in words.
 pub type Broken = &'static str;
@@ -51,10 +51,10 @@ pub fn answered_once(before: &ResultValue, after: &ResultValue) -> Result<(), Br
 
 /// S13: who wrote, and what stood in `state/term` and held the lock then.
 pub fn journal_under_lock(
-    writer: &NodeName,
+    writer: &RunId,
     term: Option<&TermValue>,
     locked: bool,
 ) -> Result<(), Broken> {
-    let own = term.is_some_and(|term| term.node == *writer);
+    let own = term.is_some_and(|term| term.run == *writer);
     if own && locked { Ok(()) } else { Err(JOURNAL_UNLOCKED) }
 }

@@ -303,6 +303,10 @@ impl World<'_> {
     pub(super) fn hook_over(&mut self, node: Place, id: OpId, end: HookEnd) {
         let Some(running) = self.nodes[node].hooks.remove(&id) else { return };
         let t = self.t;
+        if running.call.hook == Hook::Demote && !matches!(end, HookEnd::Done { .. }) {
+            // It ends by a kill: what it had and nobody acknowledged may be lost.
+            self.check.handover = None;
+        }
         if running.call.hook != Hook::Health {
             self.trace.line(t, node, "hook-ended", || format!("{} {end:?}", running.call.hook));
         }

@@ -143,10 +143,15 @@ impl World<'_> {
     }
 
     /// A transaction was applied.
-    pub(super) fn check_applied(&mut self, node: Place, call: &Call, before: Option<Before>) {
+    pub(super) fn check_applied(
+        &mut self,
+        (node, process): (Place, u64),
+        call: &Call,
+        before: Option<Before>,
+    ) {
         let Call::Txn(verbs) = call else { return };
         if verbs.iter().filter_map(written).any(|key| *key == self.keys.journal_head()) {
-            self.check_journal(node);
+            self.check_journal(node, process);
         }
         let (taken, results) = before.map_or((None, Vec::new()), |it| (it.taken, it.results));
         for (key, before) in results {
@@ -182,12 +187,13 @@ impl World<'_> {
         }
     }
 
-    fn check_journal(&mut self, node: Place) {
-        let name = self.nodes[node].name.clone();
+    /// Of a writer that has ended since nobody knows its run.
+    fn check_journal(&mut self, node: Place, process: u64) {
+        let Some(run) = self.process(node, process).map(|it| it.run.clone()) else { return };
         let term: Option<TermValue> = self.stored(self.keys.term().as_str());
         let leader = self.consul.row(self.keys.leader().as_str());
         let locked = leader.is_some_and(|row| row.session.is_some());
-        self.hold(invariants::journal_under_lock(&name, term.as_ref(), locked));
+        self.hold(invariants::journal_under_lock(&run, term.as_ref(), locked));
     }
 
     /// A planned demotion is done: nothing more is committed here.

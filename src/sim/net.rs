@@ -89,7 +89,7 @@ impl World<'_> {
             | Call::Read { .. }
             | Call::SessionCreate { .. }
             | Call::SessionRenew(_)
-            | Call::SessionDestroy(_) => self.applied(node, call),
+            | Call::SessionDestroy(_) => self.applied((node, process), call),
         };
         if !self.consul_loses(node, Lost::Replies) {
             let way = self.consul_way(node);
@@ -97,12 +97,16 @@ impl World<'_> {
         }
     }
 
-    fn applied(&mut self, node: Place, call: &Call) -> Result<Answer, StoreError> {
+    fn applied(
+        &mut self,
+        (node, process): (Place, u64),
+        call: &Call,
+    ) -> Result<Answer, StoreError> {
         let before = self.before(call);
         let name = self.nodes[node].name.clone();
         let result = self.consul.call(At(self.t), name.as_str(), call);
         if result.is_ok() {
-            self.check_applied(node, call, before);
+            self.check_applied((node, process), call, before);
         }
         self.poll_watches();
         result

@@ -64,7 +64,7 @@ pub fn plan(seed: u64, shape: &Shape) -> Plan {
         nodes,
         length,
         faulty,
-        lease: 3_000,
+        lease: Rng::new(seed, 7).pick(&[3_000, 3_000, 3_000, 9_000]),
         hold: rng.chance(700),
         sync,
         cuts_off: rng.chance(500),
