@@ -1,6 +1,7 @@
 //! The store on a real Consul: tokens, registration and its check, https.
 #![allow(clippy::disallowed_methods, reason = "a test has clocks and processes of its own")]
 
+#[macro_use]
 mod common;
 
 use common::block_on;
@@ -110,6 +111,12 @@ mod acl {
 mod registration {
     use super::*;
 
+    on_both! {
+        a_service_is_told_fed_forgotten_and_removed,
+        an_unfed_check_turns_critical_after_its_ttl,
+        a_new_registration_can_start_critical,
+    }
+
     async fn health(store: &ConsulStore) -> lictor::consul::HealthEntry {
         let start = Instant::now();
         loop {
@@ -136,10 +143,8 @@ mod registration {
         Call::CheckUpdate { id, passing, output: output.to_string() }
     }
 
-    #[test]
-    fn a_service_is_told_fed_forgotten_and_removed() {
+    fn a_service_is_told_fed_forgotten_and_removed(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             let service = service("orders-n1", true);
             let known = || Call::Registered(service.clone());
@@ -189,10 +194,8 @@ mod registration {
         });
     }
 
-    #[test]
-    fn an_unfed_check_turns_critical_after_its_ttl() {
+    fn an_unfed_check_turns_critical_after_its_ttl(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             let service = Registration { ttl: Span(1_500), ..service("orders-n1", true) };
             store.call(Call::Register(service), LIMIT).await.expect("registered");
@@ -207,10 +210,8 @@ mod registration {
         });
     }
 
-    #[test]
-    fn a_new_registration_can_start_critical() {
+    fn a_new_registration_can_start_critical(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             let service = service("orders-n1", false);
             store.call(Call::Register(service), LIMIT).await.expect("registered");

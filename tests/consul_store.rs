@@ -1,6 +1,7 @@
 //! The store on a real Consul: watches, time limits, several addresses, errors.
 #![allow(clippy::disallowed_methods, reason = "a test has clocks and processes of its own")]
 
+#[macro_use]
 mod common;
 
 use common::block_on;
@@ -19,10 +20,14 @@ use std::time::{Duration, Instant};
 mod watches {
     use super::*;
 
-    #[test]
-    fn a_key_that_is_not_there_can_be_waited_for() {
+    on_both! {
+        a_key_that_is_not_there_can_be_waited_for,
+        a_prefix_wakes_for_each_key_under_it,
+        the_end_of_the_wait_is_not_early,
+    }
+
+    fn a_key_that_is_not_there_can_be_waited_for(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             let first = watch(&store, "leader", None, LONG_WAIT).await;
             assert_eq!((first.entries.len(), first.early), (0, false));
@@ -62,10 +67,8 @@ mod watches {
         }
     }
 
-    #[test]
-    fn a_prefix_wakes_for_each_key_under_it() {
+    fn a_prefix_wakes_for_each_key_under_it(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             let prefix = key("state/");
             let first = store.watch(&prefix, true, None, LONG_WAIT).await.expect("up");
@@ -82,10 +85,8 @@ mod watches {
         });
     }
 
-    #[test]
-    fn the_end_of_the_wait_is_not_early() {
+    fn the_end_of_the_wait_is_not_early(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             store.call(set("leader", b"x"), LIMIT).await.expect("written");
             for name in ["leader", "absent"] {
@@ -316,6 +317,12 @@ mod addresses {
 mod limits_and_errors {
     use super::*;
 
+    on_both! {
+        refusals_are_definite,
+        a_session_has_no_checks_and_a_millisecond_of_delay,
+        a_recursive_read_takes_garbage_and_strange_keys,
+    }
+
     #[test]
     fn every_kind_of_call_ends_in_its_time() {
         block_on(async {
@@ -348,10 +355,8 @@ mod limits_and_errors {
         });
     }
 
-    #[test]
-    fn refusals_are_definite() {
+    fn refusals_are_definite(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             let short_ttl = Call::SessionCreate { name: "x".to_string(), ttl: Span::secs(1) };
             let result = store.call(short_ttl, LIMIT).await;
@@ -442,10 +447,8 @@ mod limits_and_errors {
         });
     }
 
-    #[test]
-    fn a_session_has_no_checks_and_a_millisecond_of_delay() {
+    fn a_session_has_no_checks_and_a_millisecond_of_delay(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             let call = Call::SessionCreate { name: "orders-n1".to_string(), ttl: Span::secs(15) };
             let made = store.call(call, LIMIT).await.expect("made");
@@ -462,10 +465,8 @@ mod limits_and_errors {
         });
     }
 
-    #[test]
-    fn a_recursive_read_takes_garbage_and_strange_keys() {
+    fn a_recursive_read_takes_garbage_and_strange_keys(consul: &Consul) {
         block_on(async {
-            let consul = Consul::one();
             let store = store_at(&consul.addresses());
             store.call(set("state/a", b"text"), LIMIT).await.expect("written");
             store.call(set("state/b", &[0xff, 0x00]), LIMIT).await.expect("written");

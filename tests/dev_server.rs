@@ -41,6 +41,66 @@ fn fails(consul: &Consul, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+mod catalog {
+    use super::*;
+
+    #[test]
+    fn consul_catalog_lists_nodes_services_and_data_centers() {
+        let consul = &Consul::dev();
+        let node = said(consul, &["catalog", "nodes"]);
+        assert!(node.starts_with("Node ") && node.contains("127.0.0.1"), "{node}");
+        let name = node.lines().nth(1).and_then(|line| line.split(' ').next()).expect("a node");
+        assert_eq!(said(consul, &["catalog", "services"]), "consul\n");
+        let service = json!({
+            "ID": "orders-a", "Name": "orders", "Port": 3306, "Tags": ["primary"],
+            "Check": {"CheckID": "service:orders-a", "TTL": "60s", "Status": "passing"},
+        });
+        let (code, _) = consul.request("PUT", "/v1/agent/service/register", &service.to_string());
+        assert_eq!(code, 200);
+        assert_eq!(said(consul, &["catalog", "services"]), "consul\norders\n");
+        let tagged = said(consul, &["catalog", "services", "-tags"]);
+        assert!(tagged.lines().any(|row| row.starts_with("orders") && row.ends_with("primary")));
+        assert_eq!(said(consul, &["catalog", "datacenters"]), "dc1\n");
+        let of = said(consul, &["catalog", "nodes", "-service=orders"]);
+        assert!(of.contains(name), "{of}");
+        let members = said(consul, &["members"]);
+        assert!(members.contains(name) && members.contains("alive"), "{members}");
+    }
+
+    /// Texts and codes as of Consul 1.8.7.
+    #[test]
+    fn what_is_wrong_is_said_as_consul_says_it() {
+        let consul = Consul::dev();
+        for (method, path, body, want) in [
+            ("PUT", "agent/service/register", "{}", (400, "Missing service name")),
+            (
+                "PUT",
+                "agent/check/update/service:x",
+                r#"{"Status":"passing"}"#,
+                (500, "CheckID \"service:x\" does not have associated TTL"),
+            ),
+            (
+                "PUT",
+                "agent/check/update/x",
+                r#"{"Status":"bad"}"#,
+                (400, "Invalid check status: 'bad'"),
+            ),
+            ("GET", "agent/service/x", "", (404, "unknown service ID: x")),
+            ("PUT", "agent/service/deregister/x", "", (200, "")),
+            (
+                "PUT",
+                "agent/service/maintenance/x?enable=true",
+                "",
+                (404, "No service registered with ID \"x\""),
+            ),
+            ("GET", "health/service/x", "", (200, "[]")),
+        ] {
+            let (code, text) = consul.request(method, &format!("/v1/{path}"), body);
+            assert_eq!((code, text.trim()), want, "{path}");
+        }
+    }
+}
+
 mod keys {
     use super::*;
 

@@ -5,6 +5,7 @@
 
 #[path = "node_life/candidates.rs"]
 mod candidates;
+#[macro_use]
 mod common;
 #[path = "node_life/faults.rs"]
 mod faults;
@@ -25,9 +26,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-#[test]
-fn a_single_node_creates_leads_ends_and_comes_back() {
-    let consul = Consul::one();
+on_both! {
+    a_single_node_creates_leads_ends_and_comes_back,
+}
+
+fn a_single_node_creates_leads_ends_and_comes_back(consul: &Consul) {
     let mut node = Toy::new("solo", "one", &consul.addresses());
     let before = node.ask(&["status"]);
     assert_eq!(before.status.code(), Some(1), "nobody leads yet: {}", text(&before.stdout));

@@ -135,9 +135,10 @@ fn look_inside(node: &Toy) {
     assert_eq!(code, Some(1));
     assert_eq!(report["difference"]["line"], place + 1);
 
-    // A line that is lost between others, one that is no JSON, another version, nothing at all.
+    // A damaged line, one at the end, another version, nothing at all.
     for (text, says) in [
         ([lines[0], "{\"now\":", lines[1]].join("\n"), "line 2: EOF"),
+        ([lines[0], lines[1], "{\"now\":\n"].join("\n"), "line 3: EOF"),
         (lines[0].replacen("\"v\":1", "\"v\":7", 1), "format 7, and this lictor reads 1"),
         ("{}\n".to_owned(), "this is no recording of lictor"),
         (String::new(), "it is empty"),
@@ -166,6 +167,13 @@ fn the_former_recording_is_kept_and_a_path_that_cannot_be_is_said_at_once() {
     }
     assert_eq!(report(&node).0, Some(0));
     assert!(node.path("recording.1").exists());
+    // Somebody's file, and a place where none can be.
+    let other = node.path("ibdata1");
+    fs::write(&other, "pages").expect("ours");
+    node.set("record", &toml::Value::from(other.to_str().expect("UTF-8")).to_string());
+    node.start();
+    assert_eq!(node.wait(), 64, "{}", node.log());
+    assert_eq!(fs::read_to_string(&other).expect("it stays"), "pages");
     node.set("record", "\"/proc/nothing/recording\"");
     node.start();
     assert_eq!(node.wait(), 64, "{}", node.log());

@@ -53,7 +53,10 @@ impl Dev {
         let failed = |error| BindError::from_io(addr, error);
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        let memory = Memory::new(u32::from_ne_bytes(nonce::bytes()?));
+        let mut memory = Memory::new(u32::from_ne_bytes(nonce::bytes()?));
+        // As every server does first. Whoever has seen index 1, which stands for none, is so woken
+        // by the first write.
+        memory.join(node);
         let held = Held {
             changed: watch::Sender::new(memory.index()),
             memory: RefCell::new(memory),

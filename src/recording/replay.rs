@@ -66,9 +66,11 @@ pub enum Bad {
 }
 
 /// Replays to the end or to the first difference; each decision is told on the way.
-pub fn replay(from: impl BufRead, mut tell: impl FnMut(&Decided)) -> Result<Report, Bad> {
-    let mut lines = from.split(b'\n');
-    let head = lines.next().ok_or(Bad::Empty)??;
+pub fn replay(mut from: impl BufRead, mut tell: impl FnMut(&Decided)) -> Result<Report, Bad> {
+    let mut head = Vec::new();
+    if from.read_until(b'\n', &mut head)? == 0 {
+        return Err(Bad::Empty);
+    }
     let version: Value = serde_json::from_slice(&head).map_err(Bad::Head)?;
     match version["v"].as_u64() {
         Some(v) if v == u64::from(VERSION) => {}
@@ -86,12 +88,14 @@ pub fn replay(from: impl BufRead, mut tell: impl FnMut(&Decided)) -> Result<Repo
     };
     let mut node = Node::new(boot, settings, began);
     let mut before: Vec<String> = Vec::new();
-    let mut lines = lines.enumerate().peekable();
-    while let Some((index, bytes)) = lines.next() {
-        let (line, bytes) = (index + 2, bytes?);
+    for line in 2.. {
+        let mut bytes = Vec::new();
+        if from.read_until(b'\n', &mut bytes)? == 0 {
+            break;
+        }
         let Line { now, input, effects: recorded } = match serde_json::from_slice(&bytes) {
             Ok(read) => read,
-            Err(_) if lines.peek().is_none() => {
+            Err(_) if !bytes.ends_with(b"\n") => {
                 report.cut_off = true;
                 break;
             }

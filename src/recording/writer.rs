@@ -8,7 +8,7 @@ use super::format::{Head, Line, told, without_secrets};
 use crate::decide::io::{Effect, Input, Now};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -18,6 +18,9 @@ use std::thread;
 const WAITING_MOST: usize = 2_048;
 /// Where a recording ends: about a day of a cluster of three.
 pub const BYTES_MOST: u64 = 256 << 20;
+
+/// How every recording begins.
+const BEGIN: &[u8] = br#"{"v":1,"lictor":"#;
 
 /// Where steps are recorded; to be dropped at the first error.
 pub struct Recorder {
@@ -34,12 +37,7 @@ impl Recorder {
     }
 
     fn bounded(path: &Path, head: &Head, most: u64) -> io::Result<Recorder> {
-        let mut former = path.as_os_str().to_owned();
-        former.push(".1");
-        match fs::rename(path, &former) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        put_aside(path)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let (lines, waiting) = sync_channel(WAITING_MOST);
         let (tell, failed) = sync_channel(1);
@@ -85,6 +83,26 @@ impl Recorder {
             }
         }
     }
+}
+
+/// The former recording; nothing else is moved, for a path may be mistyped.
+fn put_aside(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(there) => there.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut begin = Vec::new();
+    if kind.is_file() {
+        File::open(path)?.take(BEGIN.len() as u64).read_to_end(&mut begin)?;
+    }
+    if !kind.is_file() || begin != BEGIN {
+        let what = "it is there and is no recording: it would be moved away";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+    }
+    let mut former = path.as_os_str().to_owned();
+    former.push(".1");
+    fs::rename(path, former)
 }
 
 /// Each line is in the file before the next one is waited for.

@@ -95,3 +95,19 @@ pub fn block_on<T>(work: impl Future<Output = T>) -> T {
         .expect("a runtime can be built")
         .block_on(work)
 }
+
+/// Each of these, once on the real Consul and once on `lictor dev`.
+#[allow(unused_macros, reason = "not every test file has both")]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_consul {
+            use super::*;
+            $(#[test] fn $name() { super::$name(&Consul::one()); })*
+        }
+
+        mod on_dev {
+            use super::*;
+            $(#[test] fn $name() { super::$name(&Consul::dev()); })*
+        }
+    };
+}

@@ -7,6 +7,7 @@
 //!     session   TTLs, behaviours, lock-delay
 //!     txn       all verbs, all or nothing
 //!     query     blocking queries, polled
+//!     agent     agents, their services and checks, the catalog
 //!     text      Consul's HTTP in and out
 //!     call      `decide::call` in and out
 //! ```
@@ -14,9 +15,10 @@
 //! Time comes with every act; nothing expires but by [`Memory::tick`]. Where Consul may choose
 //! (when
 //! within [TTL, 2 TTL] a session ends, whether a query wakes for nothing) the owner chooses. Not in
-//! it: agents, catalog and checks, ACL, several servers that lag. Must not: read a clock, draw
+//! it: ACL, sessions bound to checks, several servers that lag. Must not: read a clock, draw
 //! numbers, keep anything.
 
+mod agent;
 mod call;
 mod kv;
 mod query;
@@ -58,6 +60,7 @@ pub struct State {
     kv: kv::Kv,
     sessions: BTreeMap<SessionId, Session>,
     sessions_index: u64,
+    catalog: agent::Catalog,
 }
 
 /// One Consul as its clients see it.
@@ -77,6 +80,8 @@ pub struct Memory {
     /// then returns what it saw there.
     restores: u64,
     abandoned: Option<Rc<State>>,
+    /// By their nodes' names; not raft's.
+    agents: BTreeMap<String, agent::Agent>,
     /// Tells the sessions of one instance from another's.
     salt: u32,
     born: u64,
@@ -99,6 +104,7 @@ impl Memory {
             behind: None,
             restores: 0,
             abandoned: None,
+            agents: BTreeMap::new(),
             salt,
             born: 0,
         }
@@ -108,6 +114,10 @@ impl Memory {
     pub fn tick(&mut self, now: At) {
         self.delays.retain(|_, until| now < *until);
         if self.leaderless {
+            // Agents go on without one.
+            if !self.agents.is_empty() {
+                self.tick_agents(now);
+            }
             return;
         }
         let over: Vec<SessionId> = self
@@ -119,6 +129,9 @@ impl Memory {
         for id in over {
             self.invalidate(now, &id);
         }
+        if !self.agents.is_empty() {
+            self.tick_agents(now);
+        }
     }
 
     /// Of the last entry applied: whatever changed, it did.
@@ -128,7 +141,8 @@ impl Memory {
 
     /// When [`Memory::tick`] has something to do next.
     pub fn wake(&self) -> Option<At> {
-        self.timers.values().map(|timer| timer.must).min()
+        let session = self.timers.values().map(|timer| timer.must).min();
+        session.into_iter().chain(self.agents_wake()).min()
     }
 
     /// The leader is gone: until the next one, nothing is written and no session ends.
@@ -168,6 +182,7 @@ impl Memory {
         self.state.index = self.state.index.max(index);
         self.restores += 1;
         self.timers.clear();
+        self.agents_differ();
         self.elect(now);
     }
 

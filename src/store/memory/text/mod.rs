@@ -4,12 +4,15 @@
 //! ```text
 //!   route     which methods a path takes; what it is
 //!   read      what can be waited for: keys, sessions
+//!   catalog   the same of nodes, services and checks;  agent  what agents are told and say
 //!   kv, txn, session    the writes
 //!   decode    queries, durations, percent signs
 //! ```
 //!
 //! Texts and codes are those of Consul 1.8.7, measured.
 
+mod agent;
+mod catalog;
 mod decode;
 mod kv;
 mod read;
@@ -148,7 +151,7 @@ impl Memory {
         let Waiting { path, flags, after, until, restores } = waiting;
         let abandoned = self.abandoned.as_deref().filter(|_| *restores != self.restores);
         let state = abandoned.unwrap_or_else(|| self.seen_by(flags));
-        let look = match read::look(state, path, flags) {
+        let look = match read::look(state, path, flags, &self.node_id()) {
             Ok(look) => look,
             Err(fault) => return Some(fault.into()),
         };
@@ -175,7 +178,7 @@ impl Memory {
         if !flags.contains_key("stale") {
             self.leads()?;
         }
-        let look = read::look(self.seen_by(&flags), path, &flags)?;
+        let look = read::look(self.seen_by(&flags), path, &flags, &self.node_id())?;
         if after == 0 || look.index > after {
             return Ok(Answered::Now(look.reply()));
         }

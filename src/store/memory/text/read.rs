@@ -8,15 +8,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// `path` is below `/v1/`.
+/// `path` is below `/v1/`; `id` is that of nodes.
 pub(super) fn look<'a>(
     state: &'a State,
     path: &'a str,
     flags: &'a Flags,
+    id: &str,
 ) -> Result<Look<'a>, Fault> {
     let (what, rest) = path.split_once('/').unwrap_or((path, ""));
     match what {
         "kv" => keys(state, rest, flags),
+        "catalog" | "health" => super::catalog::look(state, path, flags, id),
         _ => sessions(state, rest),
     }
 }

@@ -7,7 +7,7 @@ use crate::decide::time::At;
 use serde_json::json;
 
 /// Below `/v1/`; with a slash at its end it stands for all that is under it.
-const PATHS: [(&str, &str); 10] = [
+const PATHS: [(&str, &str); 30] = [
     ("kv/", "GET,PUT,DELETE"),
     ("txn", "PUT"),
     ("session/create", "PUT"),
@@ -18,6 +18,26 @@ const PATHS: [(&str, &str); 10] = [
     ("session/node/", "GET"),
     ("status/leader", "GET"),
     ("status/peers", "GET"),
+    ("agent/service/register", "PUT"),
+    ("agent/service/deregister/", "PUT"),
+    ("agent/service/maintenance/", "PUT"),
+    ("agent/check/update/", "PUT"),
+    ("agent/check/pass/", "PUT"),
+    ("agent/check/warn/", "PUT"),
+    ("agent/check/fail/", "PUT"),
+    ("agent/service/", "GET"),
+    ("agent/services", "GET"),
+    ("agent/checks", "GET"),
+    ("agent/self", "GET"),
+    ("agent/members", "GET"),
+    ("catalog/datacenters", "GET"),
+    ("catalog/nodes", "GET"),
+    ("catalog/services", "GET"),
+    ("catalog/service/", "GET"),
+    ("catalog/node/", "GET"),
+    ("health/service/", "GET"),
+    ("health/node/", "GET"),
+    ("health/checks/", "GET"),
 ];
 
 /// Where raft would listen; nobody does.
@@ -63,7 +83,16 @@ impl Memory {
                 Reply::json(&json!(RAFT))
             }
             ("GET", "status/peers") => Reply::json(&json!([RAFT])),
+            ("PUT", path) if path.starts_with("agent/") => {
+                self.agent_text(now, asked, (path, rest), &flags)?
+            }
             ("PUT", _) => self.session_text(now, asked, name, rest)?,
+            ("GET", name) if name.starts_with("agent/") => self.agent_says(asked.node, path)?,
+            ("GET", "catalog/datacenters") => Reply::json(&json!(["dc1"])),
+            ("GET", name) if name.starts_with("catalog/") || name.starts_with("health/") => {
+                self.join(asked.node);
+                return self.read_text(now, path, flags);
+            }
             (_, _) => return self.read_text(now, path, flags),
         };
         Ok(Answered::Now(reply))
