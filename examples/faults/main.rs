@@ -149,7 +149,7 @@ fn options(args: &Args, mode: Mode, disks: bool) -> Result<Options> {
     // Every node fails again and again here: with all of them held down each take-over would wait.
     let settings = format!("hung_after = \"{hung_after}\"\nhold_down = \"0s\"");
     Ok(Options {
-        consul: args.consul.canonicalize().context("no consul binary there")?,
+        consul: Some(args.consul.canonicalize().context("no consul binary there")?),
         lictor: args.lictor.canonicalize().context("no lictor binary there")?,
         mode,
         agents: true,

@@ -80,7 +80,7 @@ fn run(args: &Args) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let child = compiled(dir.path())?;
     let options = Options {
-        consul: args.consul.canonicalize().context("no consul binary there")?,
+        consul: Some(args.consul.canonicalize().context("no consul binary there")?),
         lictor: args.lictor.canonicalize().context("no lictor binary there")?,
         mode: Mode::Sync,
         agents: false,

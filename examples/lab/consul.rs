@@ -1,4 +1,5 @@
-//! Three Consul servers on 127.0.0.1, and client agents beside nodes where they are wanted.
+//! Three Consul servers on 127.0.0.1, and client agents beside nodes where they are wanted; or
+//! `lictor dev` in their place.
 
 use super::net::{Ports, http};
 use super::processes;
@@ -29,6 +30,8 @@ pub struct Consul {
     pub servers: Vec<Agent>,
     /// The own agent of each node; none: nodes ask the servers.
     pub agents: Vec<Agent>,
+    /// `lictor dev`, one, instead of servers.
+    stand_in: bool,
     /// What nodes verify the servers by, where they are to speak HTTPS.
     pub tls: Option<Tls>,
 }
@@ -78,6 +81,14 @@ impl Agent {
         Ok(())
     }
 
+    fn stand_in(&mut self, lictor: &Path) -> Result<()> {
+        let mut command = Command::new(lictor);
+        command.args(["dev", "--node", &self.name, "--listen"]);
+        command.arg(format!("127.0.0.1:{}", self.http));
+        self.child = Some(processes::start(&mut command, &self.home.join("log"))?);
+        Ok(())
+    }
+
     fn pid(&self) -> Result<Pid> {
         let child = self.child.as_ref().with_context(|| format!("{} does not run", self.name))?;
         Ok(Pid::from_raw(i32::try_from(child.id())?))
@@ -112,6 +123,7 @@ impl Consul {
             version: version.lines().next().unwrap_or("unknown").to_owned(),
             servers: servers.collect::<Result<_>>()?,
             agents: Vec::new(),
+            stand_in: false,
             tls: tls.then(|| Tls::make(dir)).transpose()?,
         };
         let join = consul.join();
@@ -120,6 +132,20 @@ impl Consul {
             server.start(&consul.binary)?;
         }
         Ok(consul)
+    }
+
+    /// `lictor dev`: it keeps nothing, and nothing of it can be killed but all.
+    pub fn stand_in(lictor: &Path, dir: &Path, ports: &mut Ports) -> Result<Consul> {
+        let mut server = Agent::new(dir, "dev".to_owned(), ports)?;
+        server.stand_in(lictor)?;
+        Ok(Consul {
+            binary: lictor.to_owned(),
+            version: "dev".to_owned(),
+            servers: vec![server],
+            agents: Vec::new(),
+            stand_in: true,
+            tls: None,
+        })
     }
 
     /// A client agent for one more node.
@@ -161,11 +187,15 @@ impl Consul {
             let answer = http(agent.http, "PUT", "/v1/kv/lab/up");
             answer.is_some_and(|(status, _)| status == 200)
         };
-        self.servers.iter().all(all_vote) && self.servers.iter().chain(&self.agents).all(put)
+        (self.stand_in || self.servers.iter().all(all_vote))
+            && self.servers.iter().chain(&self.agents).all(put)
     }
 
     /// The server that leads, as any of them says.
     pub fn leader(&self) -> Result<usize> {
+        if self.stand_in {
+            return Ok(0);
+        }
         for asked in &self.servers {
             let Some((200, body)) = http(asked.http, "GET", "/v1/status/leader") else { continue };
             let port =
@@ -179,7 +209,10 @@ impl Consul {
     }
 
     pub fn restart_server(&mut self, server: usize) -> Result<()> {
-        self.servers[server].start(&self.binary)
+        match self.stand_in {
+            true => self.servers[server].stand_in(&self.binary),
+            false => self.servers[server].start(&self.binary),
+        }
     }
 
     /// After a freeze: each finds the others at once, not when its gossip next tries them.

@@ -49,7 +49,12 @@ pub fn say(start: Instant, what: &str) {
 impl Run {
     /// Starts everything; returns when three counted nodes take writes.
     pub fn start(options: Options, stop: Stop, start: Instant, after_ms: u64) -> Result<Run> {
-        say(start, "three Consul servers start");
+        let what = if options.consul.is_some() {
+            "three Consul servers start"
+        } else {
+            "lictor dev starts"
+        };
+        say(start, what);
         let mut world = World::new(options, stop.clone())?;
         say(start, &format!("{} has a leader; three nodes start", world.consul.version));
         for i in 0..world.nodes.len() {

@@ -31,7 +31,8 @@ const CONSUL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The Consul and lictor binaries.
-    pub consul: PathBuf,
+    /// The binary; none: `lictor dev` stands in.
+    pub consul: Option<PathBuf>,
     pub lictor: PathBuf,
     pub mode: Mode,
     /// A client agent beside each node, which it asks first.
@@ -75,7 +76,10 @@ impl World {
         // The application's user must get through to its volume.
         fs::set_permissions(&dir, Permissions::from_mode(0o755))?;
         let mut ports = Ports::new();
-        let consul = Consul::start(&options.consul, &dir, &mut ports, options.tls)?;
+        let consul = match &options.consul {
+            Some(binary) => Consul::start(binary, &dir, &mut ports, options.tls)?,
+            None => Consul::stand_in(&options.lictor, &dir, &mut ports)?,
+        };
         let (nodes, keep, logs) = (Vec::new(), false, None);
         let mut world = World { dir, options, consul, nodes, stop, keep, logs };
         if world.options.agents {
@@ -368,7 +372,7 @@ mod tests {
         let consul = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/consul");
         assert!(consul.exists(), "tests/run.sh puts Consul at {}", consul.display());
         let options = Options {
-            consul,
+            consul: Some(consul),
             lictor: "/nonexistent".into(),
             mode: Mode::Sync,
             agents: true,

@@ -46,8 +46,11 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// The Consul binary
-    #[arg(long, value_name = "FILE")]
-    consul: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "dev")]
+    consul: Option<PathBuf>,
+    /// `lictor dev` stands in for Consul
+    #[arg(long)]
+    dev: bool,
     /// The lictor binary
     #[arg(long, value_name = "FILE")]
     lictor: PathBuf,
@@ -64,8 +67,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    let consul = args.consul.as_ref().filter(|_| !args.dev).map(|path| path.canonicalize());
     let options = Options {
-        consul: args.consul.canonicalize().context("no consul binary there")?,
+        consul: consul.transpose().context("no consul binary there")?,
         lictor: args.lictor.canonicalize().context("no lictor binary there")?,
         mode: Mode::Sync,
         agents: false,
