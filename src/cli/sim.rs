@@ -74,6 +74,9 @@ pub fn run(args: Args) -> Exit {
         for violation in &report.violations {
             output::answer(told(violation), exit);
         }
+        for code in &report.beyond_reach {
+            output::answer(format_args!("reached, against its excuse: {code}"), exit);
+        }
         if report.schedules >= crate::sim::report::COUNTS_FROM {
             for kind in &report.never_injected {
                 output::answer(format_args!("never injected: {kind}"), exit);
