@@ -15,6 +15,7 @@
 //! - the wake of who waits for a key that goes with a tree, where the transaction wrote something
 //!   before: Consul 1.8 mostly forgets it, and he sleeps until his wait is over. lictor deletes no
 //!   trees, and reads anew after its waits;
+//! - of services, node ids and addresses, and outputs in the catalog (see `services`);
 //! - the texts of 4xx other than 409: what a parser says of garbage is the parser's.
 //!
 //! A divergence is told with the shortest script that still shows it.
@@ -25,6 +26,7 @@ mod common;
 
 mod rig;
 mod script;
+mod services;
 
 use common::consul::Consul;
 use lictor::sim::rng::Rng;

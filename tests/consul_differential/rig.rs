@@ -580,3 +580,11 @@ fn receive(stream: &mut TcpStream) -> Option<Told> {
     let index = index.and_then(|text| text.trim().parse().ok());
     Some(Told { status, index, body: body.to_owned() })
 }
+
+/// One request to the real one: status and body.
+pub fn http(port: u16, method: &str, target: &str, body: &str) -> (u16, String) {
+    let mut stream = connect(port);
+    send(&mut stream, method, target, body);
+    let Told { status, body, .. } = receive(&mut stream).expect("Consul answers");
+    (status, body)
+}

@@ -48,6 +48,9 @@ pub struct Check {
     pub name: String,
     /// Of which service; none: of the node.
     pub service: Option<String>,
+    /// That service's name and tags when the check was made.
+    pub service_name: String,
+    pub service_tags: Vec<String>,
     pub status: Status,
     pub output: String,
     pub notes: String,
@@ -55,7 +58,7 @@ pub struct Check {
     pub ttl: Option<Span>,
 }
 
-/// A check as it is asked for: without a status an old one keeps its own, a new one is critical.
+/// A check as it is asked for. The status is a new one's: an old one keeps what it said.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct NewCheck {
     pub id: String,
@@ -120,23 +123,32 @@ impl Memory {
     ) {
         let agent = self.agents.entry(node.to_owned()).or_default();
         if alone {
+            // An operator's maintenance goes with them.
             let named = |id: &String| checks.iter().any(|check| check.id == *id);
-            let stays = |id: &String, check: &mut Check| {
-                check.service.as_ref() != Some(&service.id)
-                    || check.kind == "maintenance"
-                    || named(id)
-            };
-            agent.checks.retain(stays);
+            let others = |check: &Check| check.service.as_ref() != Some(&service.id);
+            agent.checks.retain(|id, check| others(check) || named(id));
         }
         for NewCheck { id, name, ttl, status } in checks {
             let known = agent.checks.get(&id);
-            let status = status.or(known.map(|check| check.status)).unwrap_or(Status::Critical);
+            let told = known.map(|check| check.status);
+            let status = told.or(status).unwrap_or(Status::Critical);
             let output = known.map(|check| check.output.clone()).unwrap_or_default();
-            let (service, notes) = (Some(service.id.clone()), String::new());
+            let notes = String::new();
             if let Some(ttl) = ttl {
                 agent.due.insert(id.clone(), now + ttl);
             }
-            let check = Check { id, name, service, status, output, notes, kind: "ttl", ttl };
+            let check = Check {
+                id,
+                name,
+                service: Some(service.id.clone()),
+                service_name: service.name.clone(),
+                service_tags: service.tags.clone(),
+                status,
+                output,
+                notes,
+                kind: "ttl",
+                ttl,
+            };
             agent.checks.insert(check.id.clone(), check);
         }
         agent.services.insert(service.id.clone(), service);
@@ -178,22 +190,23 @@ impl Memory {
     pub fn maintain(&mut self, node: &str, id: &str, on: bool, why: &str) -> Result<(), Fault> {
         let unknown = || Fault::new(404, format!("No service registered with ID \"{id}\""));
         let agent = self.agents.get_mut(node).ok_or_else(unknown)?;
-        if !agent.services.contains_key(id) {
-            return Err(unknown());
-        }
+        let service = agent.services.get(id).ok_or_else(unknown)?;
         let check = format!("{MAINTENANCE}{id}");
         if on {
             let check = Check {
                 id: check.clone(),
                 name: "Service Maintenance Mode".to_owned(),
                 service: Some(id.to_owned()),
+                service_name: service.name.clone(),
+                service_tags: service.tags.clone(),
                 status: Status::Critical,
                 output: String::new(),
                 notes: why.to_owned(),
                 kind: "maintenance",
                 ttl: None,
             };
-            agent.checks.insert(check.id.clone(), check);
+            // One that is there stays as it was made.
+            agent.checks.entry(check.id.clone()).or_insert(check);
         } else {
             agent.checks.remove(&check);
         }
@@ -254,8 +267,8 @@ impl Memory {
             align(index, &agent.services, &mut node.services, |_| false, same);
             // What an output says alone is told minutes later.
             let quiet = |a: &Check, b: &Check| {
-                (&a.name, &a.service, a.status, &a.notes)
-                    == (&b.name, &b.service, b.status, &b.notes)
+                let told = |it: &Check| Check { output: String::new(), ..it.clone() };
+                told(a) == told(b)
             };
             align(index, &agent.checks, &mut node.checks, |id| id == SERF, quiet);
             if *index > before {
@@ -272,6 +285,8 @@ fn serf() -> Check {
         id: SERF.to_owned(),
         name: "Serf Health Status".to_owned(),
         service: None,
+        service_name: String::new(),
+        service_tags: Vec::new(),
         status: Status::Passing,
         output: "Agent alive and reachable".to_owned(),
         notes: String::new(),

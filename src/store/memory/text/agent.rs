@@ -146,14 +146,7 @@ impl Memory {
                 agent.services.iter().map(|(id, it)| (id.clone(), service_json(it))).collect()
             }
             "checks" => {
-                let json = |check: &Check| {
-                    check_json(
-                        node,
-                        check,
-                        agent.services.get(check.service.as_deref().unwrap_or("")),
-                        (0, 0),
-                    )
-                };
+                let json = |check: &Check| check_json(node, check, (0, 0));
                 agent.checks.iter().map(|(id, it)| (id.clone(), json(it))).collect()
             }
             "self" => return Ok(Reply::json(&self.self_json(node))),
@@ -197,36 +190,30 @@ fn member_json(node: &str) -> Value {
     })
 }
 
-/// Where a service is reached; without an address of its own, where its node is.
-pub(super) fn tagged(service: &Service) -> Value {
-    if service.address.is_empty() {
-        return json!({});
-    }
+/// Where a service is reached; none without an address of its own.
+pub(super) fn tagged(service: &Service) -> Option<Value> {
     let place = json!({"Address": service.address, "Port": service.port});
-    json!({"lan_ipv4": place, "wan_ipv4": place})
+    (!service.address.is_empty()).then(|| json!({"lan_ipv4": place, "wan_ipv4": place}))
 }
 
 pub(super) fn service_json(service: &Service) -> Value {
-    json!({
+    let mut json = json!({
         "ID": service.id, "Service": service.name, "Tags": service.tags, "Meta": service.meta,
-        "Port": service.port, "Address": service.address, "TaggedAddresses": tagged(service),
+        "Port": service.port, "Address": service.address,
         "Weights": {"Passing": 1, "Warning": 1}, "EnableTagOverride": false,
-    })
+    });
+    if let Some(tagged) = tagged(service) {
+        json["TaggedAddresses"] = tagged;
+    }
+    json
 }
 
-pub(super) fn check_json(
-    node: &str,
-    check: &Check,
-    service: Option<&Service>,
-    (create, modify): (u64, u64),
-) -> Value {
-    let none: Vec<String> = Vec::new();
+pub(super) fn check_json(node: &str, check: &Check, (create, modify): (u64, u64)) -> Value {
     json!({
         "Node": node, "CheckID": check.id, "Name": check.name, "Status": check.status.name(),
         "Notes": check.notes, "Output": check.output,
-        "ServiceID": service.map_or("", |it| it.id.as_str()),
-        "ServiceName": service.map_or("", |it| it.name.as_str()),
-        "ServiceTags": service.map_or(&none, |it| &it.tags),
+        "ServiceID": check.service.as_deref().unwrap_or(""),
+        "ServiceName": check.service_name, "ServiceTags": check.service_tags,
         "Type": check.kind, "Definition": Map::new(),
         "CreateIndex": create, "ModifyIndex": modify,
     })

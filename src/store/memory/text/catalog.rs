@@ -38,16 +38,13 @@ pub(super) fn look<'a>(
         ("health", "node") => {
             let node = nodes.get_key_value(of);
             Reply::json(&node.map_or(Value::Array(Vec::new()), |(name, node)| {
-                node.checks.values().map(|check| kept_json(name, node, check)).collect()
+                node.checks.values().map(|check| kept_json(name, check)).collect()
             }))
         }
         ("health", "checks") => {
             let rows = nodes.iter().flat_map(|(name, node)| {
-                let of_it = move |check: &&Kept<Check>| {
-                    let id = check.it.service.as_ref();
-                    id.and_then(|id| node.services.get(id)).is_some_and(|it| it.it.name == of)
-                };
-                node.checks.values().filter(of_it).map(move |it| kept_json(name, node, it))
+                let of_it = move |check: &&Kept<Check>| check.it.service_name == of;
+                node.checks.values().filter(of_it).map(move |it| kept_json(name, it))
             });
             Reply::json(&rows.collect())
         }
@@ -62,10 +59,12 @@ pub(super) fn look<'a>(
             let passing = checks.iter().all(|check| check.it.status == Status::Passing);
             (passing || !flags.contains_key("passing")).then(|| {
                 let mut service = service_json(&kept.it);
+                service["Proxy"] = proxy();
+                service["Connect"] = json!({});
                 service["CreateIndex"] = kept.create.into();
                 service["ModifyIndex"] = kept.modify.into();
                 let checks: Vec<Value> =
-                    checks.iter().map(|check| kept_json(name, node, check)).collect();
+                    checks.iter().map(|check| kept_json(name, check)).collect();
                 json!({"Node": node_json(name, node, &id), "Service": service, "Checks": checks})
             })
         })),
@@ -126,15 +125,23 @@ fn catalog_json(name: &str, node: &Node, kept: &Kept<Service>, id: &str) -> Opti
     let more = json!({
         "NodeMeta": meta, "ServiceKind": "", "ServiceID": it.id, "ServiceName": it.name,
         "ServiceTags": it.tags, "ServiceAddress": it.address,
-        "ServiceTaggedAddresses": tagged(it), "ServiceWeights": {"Passing": 1, "Warning": 1},
+        "ServiceWeights": {"Passing": 1, "Warning": 1}, "ServiceProxy": proxy(),
+        "ServiceConnect": {},
         "ServiceMeta": it.meta, "ServicePort": it.port, "ServiceEnableTagOverride": false,
         "CreateIndex": kept.create, "ModifyIndex": kept.modify,
     });
     row.extend(more.as_object()?.clone());
+    if let Some(tagged) = tagged(it) {
+        row.insert("ServiceTaggedAddresses".to_owned(), tagged);
+    }
     Some(json)
 }
 
-fn kept_json(name: &str, node: &Node, check: &Kept<Check>) -> Value {
-    let service = check.it.service.as_ref().and_then(|id| node.services.get(id));
-    check_json(name, &check.it, service.map(|kept| &kept.it), (check.create, check.modify))
+/// There is none, and Consul says so at length.
+fn proxy() -> Value {
+    json!({"MeshGateway": {}, "Expose": {}})
+}
+
+fn kept_json(name: &str, check: &Kept<Check>) -> Value {
+    check_json(name, &check.it, (check.create, check.modify))
 }
