@@ -1,8 +1,8 @@
 //! Services and checks on both sides: what the agent says of itself at once, and what the catalog
 //! says when the agent has told it.
 //!
-//! Not compared, beside what is not of keys: ids and addresses of nodes, and outputs in the catalog:
-//! one that comes without a change of status gets there minutes later.
+//! Not compared, beside what is not of keys: ids and addresses of nodes, and outputs in the catalog
+//! (one that comes without a change of status gets there minutes later).
 
 use super::common::consul::Consul;
 use super::rig::http;

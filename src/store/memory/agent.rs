@@ -398,6 +398,16 @@ mod tests {
         assert_eq!(memory.state.catalog.nodes["a"].services["orders-a"].it.tags, ["x"]);
     }
 
+    /// A tag that another wrote into the catalog: two primaries in DNS, until the agent's next word.
+    #[test]
+    fn trap_what_another_writes_into_the_catalog_its_agent_reverts() {
+        let mut memory = registered();
+        let node = memory.state.catalog.nodes.get_mut("a").expect("joined");
+        node.services.get_mut("orders-a").expect("there").it.tags = vec!["primary".into()];
+        memory.feed(At(1), "a", "service:orders-a", (Status::Passing, "")).expect("known");
+        assert_eq!(memory.state.catalog.nodes["a"].services["orders-a"].it.tags, ["x"]);
+    }
+
     #[test]
     fn without_a_leader_the_agent_takes_it_in_and_the_catalog_hears_of_it_later() {
         let mut memory = registered();
