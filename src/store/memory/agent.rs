@@ -398,7 +398,7 @@ mod tests {
         assert_eq!(memory.state.catalog.nodes["a"].services["orders-a"].it.tags, ["x"]);
     }
 
-    /// A tag that another wrote into the catalog: two primaries in DNS, until the agent's next word.
+    /// A tag that another wrote into the catalog: two primaries in DNS, until its next word.
     #[test]
     fn trap_what_another_writes_into_the_catalog_its_agent_reverts() {
         let mut memory = registered();
