@@ -102,6 +102,10 @@ mod acl {
             store.call(Call::Register(wanted.clone()), LIMIT).await.expect("service");
             let known = store.call(Call::Registered(wanted), LIMIT).await;
             assert_eq!(known, Ok(Answer::Known(true)));
+            for _ in 0..2 {
+                let gone = Call::Deregister { id: "orders-n1".to_string() };
+                store.call(gone, LIMIT).await.expect("gone, or gone already");
+            }
             let foreign = store.call(Call::Txn(vec![Verb::Set(Key::new("x"), vec![])]), LIMIT);
             assert!(is_denied(&foreign.await));
         });
